@@ -1,0 +1,2 @@
+// Package cachefs is under way.
+package cachefs

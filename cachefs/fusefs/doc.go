@@ -1,0 +1,2 @@
+// Package fusefs is under way.
+package fusefs

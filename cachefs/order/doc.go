@@ -1,0 +1,2 @@
+// Package order is under way.
+package order

@@ -1,0 +1,2 @@
+// Package netaddr is under way.
+package netaddr

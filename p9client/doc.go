@@ -1,0 +1,2 @@
+// Package p9client is under way.
+package p9client

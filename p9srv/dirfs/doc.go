@@ -1,0 +1,2 @@
+// Package dirfs is under way.
+package dirfs

@@ -1,0 +1,2 @@
+// Package tokens is under way.
+package tokens

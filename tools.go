@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools names the programs that the tests run, so that go.mod keeps their versions.
+package tools
+
+import _ "honnef.co/go/tools/cmd/staticcheck"
