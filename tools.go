@@ -3,4 +3,7 @@
 // Package tools names the programs that the tests run, so that go.mod keeps their versions.
 package tools
 
-import _ "honnef.co/go/tools/cmd/staticcheck"
+import (
+	_ "github.com/hugelgupf/p9/cmd/p9ufs"
+	_ "honnef.co/go/tools/cmd/staticcheck"
+)
