@@ -30,7 +30,7 @@ const (
 type Tsession struct {
 	Flags   uint32   // SessionResume, SessionEnd, SessionAnyUser
 	Client  [16]byte // chosen by the client, random
-	Secret  [16]byte // proves, on resumption, that it is the same client
+	Secret  [16]byte `trace:"secret"` // proves, on resumption, that it is the same client
 	Epoch   uint64   // the epoch it knows, 0 for none
 	LastCut uint64   // the last cut that it knows to be applied
 	Aname   string   // the export

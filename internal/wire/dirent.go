@@ -1,0 +1,39 @@
+package wire
+
+import (
+	"encoding/binary"
+	"iter"
+)
+
+// direntFixed is qid[13] offset[8] type[1] and the length of name[s].
+const direntFixed = qidSize + 8 + 1 + 2
+
+// DirentSize is the size of an entry of that name in an Rreaddir.
+func DirentSize(name string) int { return direntFixed + len(name) }
+
+// AppendDirent appends an entry to the Data of an Rreaddir.
+func AppendDirent(b []byte, e *Dirent) []byte {
+	return putString(append(put64(putQID(b, e.QID), e.Offset), e.Type), e.Name)
+}
+
+// Entries are the entries of a decoded Rreaddir.
+func (m *Rreaddir) Entries() iter.Seq[Dirent] {
+	return func(yield func(Dirent) bool) {
+		for p := m.Data; len(p) >= direntFixed; {
+			n := int(binary.LittleEndian.Uint16(p[direntFixed-2:]))
+			if len(p) < direntFixed+n {
+				return
+			}
+			e := Dirent{
+				QID:    QID{p[0], binary.LittleEndian.Uint32(p[1:]), binary.LittleEndian.Uint64(p[5:])},
+				Offset: binary.LittleEndian.Uint64(p[13:]),
+				Type:   p[21],
+				Name:   string(p[direntFixed : direntFixed+n]),
+			}
+			p = p[direntFixed+n:]
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
