@@ -1,0 +1,42 @@
+package p9srv
+
+import (
+	"context"
+	"time"
+)
+
+// Revocation names an object of which a Coherent backend is about to give something up.
+type Revocation struct {
+	ID uint64
+	// Keep is what stays: 0 nothing, 1 the right to serve reads (others may read too).
+	Keep uint8
+}
+
+// Coherent is what a Backend offers besides when it serves from a cache under
+// tokens, so that a face above it may let somebody else (a kernel) cache, too.
+//
+// What is expected of the backend, X being an object:
+//
+//   - Before anything that covers reads of X is given up, for whatever reason (a recall, a
+//     voluntary return, a lease that was lost and taken up again), every function given to
+//     OnRevoke is called and has returned. No lock that any method of the Backend needs is held meanwhile.
+//   - From before that call until the token of X is really given up, TTL(X) is 0; and reads of X
+//     are still served by what is held. No read of X waits for the functions to return.
+//   - A token that comes after is a new one: TTL(X) > 0 seen before a read and no call of the
+//     functions for X since mean that the read was covered all the time.
+type Coherent interface {
+	// TTL is how long from now what the backend has just told of the object (attributes,
+	// the names in a directory) may be served without asking again: at most what is left of the
+	// lease, less a margin. 0: not at all; nothing is held, or it is being given up.
+	TTL(id uint64) time.Duration
+	// OnRevoke adds a function to be called before reads of the objects stop being covered. It may be called
+	// from several goroutines at once. When it returns nobody above serves anything old of
+	// these objects. When ctx ends first it returns as soon as it can, with that not yet sure.
+	OnRevoke(fn func(ctx context.Context, revs []Revocation))
+}
+
+// Flusher is what a File offers when close(2) is to tell what a write behind met:
+// Flush is called at each close of a descriptor, Close once, after the last.
+type Flusher interface {
+	Flush(ctx context.Context) error
+}
