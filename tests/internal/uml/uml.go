@@ -1,0 +1,220 @@
+// Package uml runs shell scripts in a real Linux kernel with the real v9fs
+// client, from go test: Debian's user-mode-linux, an ordinary process.
+//
+// A guest sees the host's file system (hostfs: read and write, as root) and
+// has tmpfs on /mnt and /run, the loopback interface, 9p and fuse. Its script
+// reports by the shell function check; each check is one test.
+//
+// A guest's system calls are slow, hundreds of stat(2) a second: guests are for
+// correctness, not for speed.
+//
+// # Concurrency
+//
+// Guests are independent of each other. Everything that a guest started ends
+// with it: its processes are one process group, which Run kills.
+package uml
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"echo9/tests/internal/need"
+)
+
+//go:embed guest.sh
+var guestLibrary string
+
+// Guest is one run of a script.
+type Guest struct {
+	// Script is run by sh with the library guest.sh read in.
+	Script string
+	// Env is set for the script.
+	Env map[string]string
+	// Mem is the guest's memory; "": 1G.
+	Mem string
+	// Limit ends a guest that hangs; 0: 5 minutes.
+	Limit time.Duration
+	// Disks are images that the guest has as /dev/ubda, /dev/ubdb, ….
+	Disks []string
+	// NetNS, Tap and IP give it a network card on a tap of a network namespace.
+	NetNS, Tap, IP string
+}
+
+// Check is what one check of the script came to.
+type Check struct {
+	Name   string
+	OK     bool
+	Took   time.Duration
+	Output string
+}
+
+// Result is what a guest came to.
+type Result struct {
+	// Code is the script's exit code; -1: it never finished.
+	Code   int
+	Output string
+	// Console has the kernel's messages.
+	Console string
+	Checks  []Check
+	Took    time.Duration
+}
+
+// Need skips or fails a test where there is no user-mode Linux.
+func Need(t testing.TB) {
+	t.Helper()
+	need.Root(t) // hostfs as an ordinary user has nobody's files
+	need.Tools(t, "linux.uml", "mount")
+	need.Path(t, "/sbin/insmod", "no insmod (package kmod)")
+	need.Path(t, "/sbin/ip", "no ip (package iproute2)")
+	need.Path(t, "/usr/lib/uml/modules", "user-mode Linux has no modules")
+}
+
+// Run boots the guest, and returns when its script has ended.
+func Run(t testing.TB, g Guest) *Result {
+	t.Helper()
+	Need(t)
+	work := t.TempDir()
+	start := time.Now()
+	if err := os.Mkdir(filepath.Join(work, "checks"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(work, "lib"), guestLibrary)
+	write(t, filepath.Join(work, "script"), g.Script)
+	write(t, filepath.Join(work, "init"), g.init(work))
+
+	limit := g.Limit
+	if limit == 0 {
+		limit = 5 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	args := g.args(work)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var console bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &console, &console
+	cmd.WaitDelay = 5 * time.Second
+	runErr := cmd.Run()
+	if cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+
+	r := &Result{Code: -1, Console: console.String(), Took: time.Since(start)}
+	r.Output = read(filepath.Join(work, "out"))
+	if code, err := strconv.Atoi(strings.TrimSpace(read(filepath.Join(work, "rc")))); err == nil {
+		r.Code = code
+	}
+	r.Checks = checks(t, work)
+	if r.Code < 0 {
+		t.Logf("the guest did not finish (%v)\n--- output\n%s\n--- console\n%s", runErr, r.Output, r.Console)
+	}
+	return r
+}
+
+// Report makes each check a subtest, and fails the test where the script did
+// not end well or made fewer checks than expected.
+func (r *Result) Report(t *testing.T, least int) {
+	t.Helper()
+	for _, c := range r.Checks {
+		t.Run(c.Name, func(t *testing.T) {
+			if !c.OK {
+				t.Errorf("failed after %v:\n%s", c.Took, c.Output)
+			}
+		})
+	}
+	if r.Code != 0 {
+		t.Errorf("the script ended with %d:\n%s\n--- console\n%s", r.Code, r.Output, r.Console)
+	}
+	if len(r.Checks) < least {
+		t.Errorf("%d checks were made, %d expected:\n%s", len(r.Checks), least, r.Output)
+	}
+}
+
+func (g Guest) args(work string) []string {
+	mem := g.Mem
+	if mem == "" {
+		mem = "1G"
+	}
+	var args []string
+	if g.NetNS != "" {
+		args = append(args, "ip", "netns", "exec", g.NetNS)
+	}
+	args = append(args, "linux.uml", "mem="+mem, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "quiet",
+		"init="+filepath.Join(work, "init"), "con=null", "con0=null,fd:1", "umid=echo9-"+filepath.Base(filepath.Dir(work))+strconv.Itoa(os.Getpid()),
+		"uml_dir="+work)
+	if g.Tap != "" {
+		args = append(args, "vec0:transport=tap,ifname="+g.Tap+",depth=128,gro=1")
+	}
+	for i, d := range g.Disks {
+		args = append(args, fmt.Sprintf("ubd%c=%s", 'a'+i, d))
+	}
+	return args
+}
+
+// init is the guest's first process. It ends the guest when the script ends.
+func (g Guest) init(work string) string {
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n")
+	fmt.Fprintf(&b, "export WORK=%s PATH=%s HOME=/root IP=%s\n", quote(work), quote(os.Getenv("PATH")+":/usr/sbin:/sbin"), quote(g.IP))
+	for k, v := range g.Env {
+		fmt.Fprintf(&b, "export %s=%s\n", k, quote(v))
+	}
+	b.WriteString(`exec >> "$WORK/out" 2>&1
+. "$WORK/lib"
+guest_setup || { sync; echo o > /proc/sysrq-trigger; sleep 10; }
+(cd /mnt && . "$WORK/script")
+echo $? > "$WORK/rc"
+sync
+echo o > /proc/sysrq-trigger
+sleep 10
+`)
+	return b.String()
+}
+
+// checks reads what the shell function check left.
+func checks(t testing.TB, work string) []Check {
+	var list []Check
+	for _, line := range strings.Split(strings.TrimSpace(read(filepath.Join(work, "results"))), "\n") {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		ms, err := strconv.Atoi(f[2])
+		if err != nil {
+			t.Fatalf("a check's result is %q", line)
+		}
+		list = append(list, Check{
+			Name: f[1], OK: f[0] == "ok", Took: time.Duration(ms) * time.Millisecond,
+			Output: read(filepath.Join(work, "checks", f[1])),
+		})
+	}
+	return list
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+func write(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(name string) string {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
