@@ -1,6 +1,12 @@
 package order
 
-import "iter"
+import (
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/hashicorp/go-memdb"
+)
 
 // Policy says which operations are ordered.
 type Policy uint8
@@ -16,34 +22,287 @@ const (
 	Total
 )
 
-// Touch selects operations by how they use an object.
-type Touch uint8
+// Log is the pending operations of one client. It is not safe for concurrent use.
+type Log struct {
+	policy Policy
+	rows   *memdb.MemDB
+	dirty  []*node // rows to be written
 
-// The ways to use an object; they may be combined.
-//
-// Who gives a token up wholly needs ByWrite|ByRead; who gives a write token up
-// down to read, ByWrite: operations that only read stay legal under what is left.
-const (
-	ByWrite Touch = 1 << iota
-	ByRead
-)
+	// nodes[i] is the operation with sequence number first+i, nil when it is gone.
+	first  uint64
+	nodes  []*node
+	chains map[uint64]*chain
+	// barrier is the last operation that all later ones come after, and last the last of all.
+	barrier, last *node
+	// orders are the operations that only order others, in sequence.
+	orders []*node
+	cuts   []flight
+	total  Totals
+	stamp  uint64
+	stack  []*node
 
-// Ideal is a set of pending operations that contains all that precedes its
-// members, except what is in flight.
-type Ideal struct {
-	// Seqs are the members, ascending: each prefix is an ideal too.
-	Seqs []uint64
-	// After is the highest number of a cut in flight that has predecessors of
-	// members; 0 for none. It must be applied first (or sent before, on the session's order of cuts).
-	After uint64
+	// Switched on by tests only: each breaks one mechanism.
+	mutant mutant
 }
 
-// Limit bounds a prefix; a field that is 0 does not.
-type Limit struct {
-	Ops   int
-	Bytes int64 // of data
-	// Before: operations issued at this time or earlier.
-	Before int64
+// mutant names a mechanism to be left out, so that tests can see that they notice.
+type mutant uint8
+
+const (
+	noMutant    mutant = iota
+	ignoreReads        // read operands do not order
+	ignoreBarrier
+	mergeAnyway // writes are merged although something came in between
+)
+
+// state is where an operation stands.
+type state uint8
+
+const (
+	pending state = iota
+	inflight
+	gone
+)
+
+// node is an operation in the order: derived from its row, but for those rows
+// that are still to be written.
+type node struct {
+	seq   uint64
+	op    *Op
+	cut   uint64
+	preds []*node // direct predecessors; those gone do not matter
+	mark  uint64  // equals Log.stamp when visited
+	state state
+	// shared: others may see op. ownBytes: op.Bytes was made here, and nobody appends behind it.
+	shared, ownBytes bool
+	stored, dirty    bool
+}
+
+func (n *node) live() bool { return n != nil && n.state != gone }
+
+// chain is the end of the order at one object.
+type chain struct {
+	writer   *node   // the last one that wrote it
+	readers  []*node // those that read it since
+	observed *node   // the writer that Observe saw last
+	live     int     // operations here that name it, of all kinds
+	writes   int     // those that are to be written back and write it
+	touches  int     // those that are to be written back
+	bytes    int64
+}
+
+// flight is a cut on its way.
+type flight struct {
+	cut   uint64
+	nodes []*node
+}
+
+// New gives an empty Log with the given policy.
+func New(p Policy) *Log {
+	return &Log{policy: p, rows: newRows(), first: 1, chains: map[uint64]*chain{}}
+}
+
+// Append takes op as issued after all others, sets its Seq and operands, and gives Seq back.
+// It takes op over. A Write may be merged into the one before it (see coalesce.go): then
+// that one's Seq is returned. A Barrier that has nothing before it is not kept: 0 is returned.
+//
+// Append panics if op is malformed: that is the caller's bug.
+func (l *Log) Append(op *Op) uint64 {
+	op.Writes, op.Reads = Operands(op)
+	op.check()
+	if seq := l.coalesce(op); seq != 0 {
+		return seq
+	}
+	n := &node{seq: l.first + uint64(len(l.nodes)), op: op}
+	l.link(n)
+	if op.Kind.orders() && len(n.preds) == 0 {
+		return 0
+	}
+	op.Seq = n.seq
+	l.nodes = append(l.nodes, n)
+	l.last = n
+	l.enchain(n)
+	if op.Kind.orders() {
+		l.orders = append(l.orders, n)
+		if l.mutant != ignoreBarrier {
+			l.barrier = n
+		}
+	} else {
+		l.count(n, 1)
+	}
+	l.touch(n)
+	l.settle()
+	return n.seq
+}
+
+// Observe says that id was read by the application (or may be, from the kernel's
+// cache). With policy Causal what is appended later comes after all that is
+// pending on id; with the others nothing happens.
+func (l *Log) Observe(id uint64) {
+	c := l.chains[id]
+	if l.policy != Causal || id == DirMove || c == nil || !c.writer.live() || c.observed == c.writer {
+		return
+	}
+	w := c.writer
+	l.Append(&Op{Kind: observe, ID: id, At: w.op.At})
+	c.observed = w
+}
+
+// link sets n's direct predecessors: the last writer of each operand, and of what
+// it writes those too that read it since; and the last barrier.
+func (l *Log) link(n *node) {
+	if l.policy == Total {
+		if l.last.live() {
+			n.preds = []*node{l.last}
+		}
+		return
+	}
+	l.stamp++
+	add := func(p *node) {
+		if p.live() && p.mark != l.stamp {
+			p.mark = l.stamp
+			n.preds = append(n.preds, p)
+		}
+	}
+	for _, id := range n.op.Writes {
+		if c := l.chains[id]; c != nil {
+			add(c.writer)
+			for _, r := range c.readers {
+				add(r)
+			}
+		}
+	}
+	if l.mutant != ignoreReads {
+		for _, id := range n.op.Reads {
+			if c := l.chains[id]; c != nil {
+				add(c.writer)
+			}
+		}
+	}
+	add(l.barrier)
+}
+
+// enchain puts n at the end of its operands' chains.
+func (l *Log) enchain(n *node) {
+	for _, id := range n.op.Writes {
+		c := l.chain(id)
+		c.writer = n
+		clear(c.readers)
+		c.readers = c.readers[:0]
+		c.live++
+	}
+	for _, id := range n.op.Reads {
+		c := l.chain(id)
+		if len(c.readers) == cap(c.readers) {
+			c.readers = slices.DeleteFunc(c.readers, func(r *node) bool { return !r.live() })
+		}
+		c.readers = append(c.readers, n)
+		c.live++
+	}
+}
+
+func (l *Log) chain(id uint64) *chain {
+	c := l.chains[id]
+	if c == nil {
+		c = &chain{}
+		l.chains[id] = c
+	}
+	return c
+}
+
+// count adds n to the counts (d is 1) or takes it out (-1). What only orders is not counted.
+func (l *Log) count(n *node, d int) {
+	bytes := int64(d) * n.op.data()
+	l.total.Ops += d
+	l.total.Bytes += bytes
+	if !n.op.Kind.effective() {
+		return
+	}
+	for _, id := range n.op.Writes {
+		c := l.chains[id]
+		c.writes += d
+		c.touches += d
+		if id == n.op.ID {
+			c.bytes += bytes
+		}
+	}
+	for _, id := range n.op.Reads {
+		l.chains[id].touches += d
+	}
+}
+
+// remove takes n out: it is applied, or lost and orders nothing any more.
+func (l *Log) remove(n *node) {
+	if !n.op.Kind.orders() {
+		l.count(n, -1)
+	}
+	for _, ids := range [2][]uint64{n.op.Writes, n.op.Reads} {
+		for _, id := range ids {
+			c := l.chains[id]
+			if c.live--; c.live == 0 {
+				delete(l.chains, id)
+			}
+		}
+	}
+	n.state, n.preds, n.op = gone, nil, nil
+	l.nodes[n.seq-l.first] = nil
+	l.touch(n)
+}
+
+// sweep drops what only orders and has nothing before it any more, and the gone
+// operations at the start of nodes.
+func (l *Log) sweep() {
+	l.orders = slices.DeleteFunc(l.orders, func(n *node) bool {
+		if n.state == pending && !slices.ContainsFunc(n.preds, (*node).live) {
+			l.remove(n)
+		}
+		return n.state == gone
+	})
+	i := 0
+	for i < len(l.nodes) && l.nodes[i] == nil {
+		i++
+	}
+	l.first += uint64(i)
+	l.nodes = l.nodes[i:]
+	l.settle()
+}
+
+// node gives the pending operation seq, or nil.
+func (l *Log) node(seq uint64) *node {
+	if seq < l.first || seq-l.first >= uint64(len(l.nodes)) {
+		return nil
+	}
+	return l.nodes[seq-l.first]
+}
+
+// must gives the pending operation seq.
+func (l *Log) must(seq uint64) *node {
+	n := l.node(seq)
+	if n == nil {
+		panic(fmt.Sprintf("order: operation %d is not pending", seq))
+	}
+	return n
+}
+
+// Op gives a pending operation, or nil when it is not (any longer) pending.
+func (l *Log) Op(seq uint64) *Op {
+	n := l.node(seq)
+	if n == nil {
+		return nil
+	}
+	n.shared = true
+	return n.op
+}
+
+// Ops gives the pending operations among seqs, in the order given.
+func (l *Log) Ops(seqs []uint64) []*Op {
+	ops := make([]*Op, 0, len(seqs))
+	for _, s := range seqs {
+		if op := l.Op(s); op != nil {
+			ops = append(ops, op)
+		}
+	}
+	return ops
 }
 
 // Totals counts pending operations, those in flight included.
@@ -56,113 +315,59 @@ type Totals struct {
 	Oldest int64
 }
 
-// Entry is one pending operation in a listing.
-type Entry struct {
-	Op *Op
-	// Cut is the number of the cut that it is in flight with, 0 for none.
-	Cut uint64
-	// After are the operations that directly precede it and may still be pending.
-	After []uint64
-}
-
-// Log is the pending operations of one client. It is not safe for concurrent use.
-type Log struct{}
-
-// New gives an empty Log with the given policy.
-func New(p Policy) *Log { panic("order: being written") }
-
-// Append takes op as issued after all others, sets its Seq and operands, and gives Seq back.
-// It takes op over. A write may be merged into the one before it (see coalesce.go), then
-// that one's Seq is returned.
-//
-// Append panics if op is malformed: that is the caller's bug.
-func (l *Log) Append(op *Op) uint64 { panic("order: being written") }
-
-// Observe says that id was read by the application (or may be, from the kernel's
-// cache). With policy Causal what is appended later comes after all that is
-// pending on id; with the others nothing happens.
-func (l *Log) Observe(id uint64) { panic("order: being written") }
-
-// Op gives a pending operation, or nil when it is not (any longer) pending.
-func (l *Log) Op(seq uint64) *Op { panic("order: being written") }
-
-// Ops gives the pending operations among seqs, in the order given.
-func (l *Log) Ops(seqs []uint64) []*Op { panic("order: being written") }
-
-// Predecessors gives the operations, pending or in flight, that directly precede seq.
-func (l *Log) Predecessors(seq uint64) []uint64 { panic("order: being written") }
-
-// Touching gives the pending operations (in flight or not) that use one of the objects so.
-func (l *Log) Touching(t Touch, ids ...uint64) []uint64 { panic("order: being written") }
-
-// IdealOf gives the ideal generated by Touching(t, ids...): what is to be sent
-// before the tokens of these objects are given up.
-func (l *Log) IdealOf(t Touch, ids ...uint64) Ideal { panic("order: being written") }
-
-// IdealOfOps gives the ideal generated by operations.
-func (l *Log) IdealOfOps(seqs ...uint64) Ideal { panic("order: being written") }
-
-// Prefix gives the longest sequence of the oldest pending operations within lim, at least one
-// (if that one is old enough).
-func (l *Log) Prefix(lim Limit) Ideal { panic("order: being written") }
-
-// Take gives the longest prefix of an ideal whose net effect fits into one cut: at
-// most maxRecords records and maxBytes bytes of data, though at least one operation, and never
-// both a Copy and another change of its source's content. The prefix is an
-// ideal; the rest is one once the prefix is in flight. What goes to NetEffect must have been taken.
-func (l *Log) Take(seqs []uint64, maxRecords int, maxBytes int64) []uint64 {
-	panic("order: being written")
-}
-
-// Begin marks operations as in flight with cut number cut, and gives them.
-// It panics unless they are pending and an ideal after what is in flight.
-func (l *Log) Begin(cut uint64, seqs []uint64) []*Op { panic("order: being written") }
-
-// Applied removes the operations of a cut.
-func (l *Log) Applied(cut uint64) { panic("order: being written") }
-
-// Returned makes the operations of a cut that was not applied pending again. Cuts begun
-// after it must be returned too, or before.
-func (l *Log) Returned(cut uint64) { panic("order: being written") }
-
-// Cuts gives the numbers of the cuts in flight, ascending.
-func (l *Log) Cuts() []uint64 { panic("order: being written") }
-
-// Dependents gives what goes with refused operations (themselves included), by the
-// narrow relation: see lost.go.
-func (l *Log) Dependents(seqs ...uint64) []uint64 { panic("order: being written") }
-
-// Successors gives the operations and all that come after them in the order:
-// what is lost when a token that they need was taken away.
-func (l *Log) Successors(seqs ...uint64) []uint64 { panic("order: being written") }
-
-// Drop removes lost operations, which must not be in flight, and gives them. What was
-// ordered through them stays ordered.
-func (l *Log) Drop(seqs ...uint64) []*Op { panic("order: being written") }
-
 // Totals counts all that is pending.
-func (l *Log) Totals() Totals { panic("order: being written") }
+func (l *Log) Totals() Totals {
+	t := l.total
+	for _, n := range l.nodes {
+		if n != nil && !n.op.Kind.orders() {
+			t.Oldest = n.op.At
+			break
+		}
+	}
+	return t
+}
 
-// Object counts what is pending of writes of one object.
-func (l *Log) Object(id uint64) Totals { panic("order: being written") }
+// Object counts the pending operations that write object id, and their bytes of its data.
+func (l *Log) Object(id uint64) (ops int, bytes int64) {
+	if c := l.chains[id]; c != nil {
+		return c.writes, c.bytes
+	}
+	return 0, 0
+}
 
-// Objects are the objects that pending operations write, in no order.
-func (l *Log) Objects() iter.Seq[uint64] { panic("order: being written") }
+// Objects are the objects that pending operations write, in no order. The Log must
+// not be changed meanwhile.
+func (l *Log) Objects() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for id, c := range l.chains {
+			if c.writes > 0 && !yield(id) {
+				return
+			}
+		}
+	}
+}
 
 // Below gives the objects with pending operations that lie below directory root:
-// what a Rename of root reads. parents gives the directories that an object has names in.
+// what a Rename of root reads. parents gives the directories that an object has names
+// in, as the client has them cached.
 func (l *Log) Below(root uint64, parents func(id uint64) []uint64) []uint64 {
-	panic("order: being written")
+	below := map[uint64]bool{root: true, DirMove: false}
+	var isBelow func(id uint64) bool
+	isBelow = func(id uint64) bool {
+		if b, known := below[id]; known {
+			return b
+		}
+		below[id] = false // ends the search should parents go round
+		if slices.ContainsFunc(parents(id), isBelow) {
+			below[id] = true
+		}
+		return below[id]
+	}
+	var ids []uint64
+	for id, c := range l.chains {
+		if c.writes > 0 && id != root && isBelow(id) {
+			ids = append(ids, id)
+		}
+	}
+	return sortedSet(ids)
 }
-
-// Snapshot is a consistent view of the pending operations. It needs no lock.
-type Snapshot struct{}
-
-// Snapshot takes one.
-func (l *Log) Snapshot() *Snapshot { panic("order: being written") }
-
-// All are the operations in sequence.
-func (s *Snapshot) All() iter.Seq[Entry] { panic("order: being written") }
-
-// Of are the operations that use object id so, in sequence.
-func (s *Snapshot) Of(t Touch, id uint64) iter.Seq[Entry] { panic("order: being written") }

@@ -19,9 +19,9 @@ const (
 	Symlink                     // (as Create, and Target)
 	Mknod                       // (as Create, and Rdev)
 	Link                        // ID gets the name (Dir, Name), which was not bound
-	Unlink                      // (Dir, Name), bound to ID, goes (Keep, Dead)
-	Rmdir                       // (Dir, Name), bound to directory ID, goes (Keep, Dead)
-	Rename                      // ID moves from (Dir, Name) to (Dir2, Name2), bound to Replaced or 0 before (IsDir, Keep, Dead; Exchange, ReplacedIsDir)
+	Unlink                      // (Dir, Name), bound to ID, goes (Last, Keep, Dead)
+	Rmdir                       // (Dir, Name), bound to directory ID, goes (Last, Keep, Dead)
+	Rename                      // ID moves from (Dir, Name) to (Dir2, Name2), bound to Replaced or 0 before (IsDir, Last, Keep, Dead; Exchange, ReplacedIsDir)
 	Write                       // Bytes at Off of ID; Attrs has AttrSize
 	Truncate                    // ID's size becomes Size (shorter or longer)
 	Allocate                    // space for Len bytes at Off of ID is set aside; Attrs has AttrSize if the size grows
@@ -34,6 +34,7 @@ const (
 	Release                     // ID, which has no name, is no longer open here
 	Barrier                     // all before it on ID comes before all after it on any object; it does not wait
 	observe                     // causal policy: ID was read here; what comes later comes after what was pending on it
+	void                        // a lost operation, which still orders those around it
 	kinds
 )
 
@@ -41,7 +42,7 @@ var kindNames = [kinds]string{
 	Create: "create", Mkdir: "mkdir", Symlink: "symlink", Mknod: "mknod", Link: "link", Unlink: "unlink",
 	Rmdir: "rmdir", Rename: "rename", Write: "write", Truncate: "truncate", Allocate: "allocate", Punch: "punch",
 	SetAttr: "setattr", SetXattr: "setxattr", RemoveXattr: "removexattr", Copy: "copy", Tmpfile: "tmpfile",
-	Release: "release", Barrier: "barrier", observe: "observe",
+	Release: "release", Barrier: "barrier", observe: "observe", void: "lost",
 }
 
 // String gives the kind's name, as listings show it.
@@ -62,9 +63,11 @@ func (k Kind) content() bool {
 	return k == Write || k == Truncate || k == Allocate || k == Punch || k == Copy
 }
 
-// effective says whether the operation needs ID's token and is to be written
-// back: Barrier and observe only order others, Release needs no token.
-func (k Kind) effective() bool { return k != Barrier && k != observe && k != Release }
+// effective says whether the operation is to be written back under tokens.
+func (k Kind) effective() bool { return !k.orders() && k != Release }
+
+// orders says whether the operation does nothing but order others.
+func (k Kind) orders() bool { return k == Barrier || k == observe || k == void }
 
 // Attr is what an operation leaves in the attributes of one object, as the
 // client computed it when it performed the operation: final values, with all
@@ -107,12 +110,13 @@ type Op struct {
 	Exchange bool
 	// IsDir: a Rename's ID is a directory. ReplacedIsDir: its Replaced is one.
 	IsDir, ReplacedIsDir bool
-	// Keep: what loses its name here (ID; of a Rename, Replaced) has none left and is
-	// open at this client: the server is to keep it until a Release.
+	// Last: what loses its name here (ID; of a Rename, Replaced) has none left.
+	Last bool
+	// Keep: Last, and it is open at this client: the server is to keep it until a Release.
 	Keep bool
-	// Dead: what loses its name here has none left, and the caller knows that
-	// nobody, at other clients neither, has it open: what is pending on it need not be
-	// sent. Of objects created and removed within one cut the Log knows it by itself.
+	// Dead: Last, and the caller knows that nobody, at other clients neither, has it
+	// open: what is pending on its content need not be sent. Of objects created and
+	// removed within one cut the Log knows it by itself.
 	Dead bool
 
 	// What is created. Mode has the type bits too.

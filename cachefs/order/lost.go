@@ -1,0 +1,135 @@
+package order
+
+import (
+	"cmp"
+	"slices"
+)
+
+// slot is a name in a directory.
+type slot struct {
+	dir  uint64
+	name string
+}
+
+// slots gives the slots that the operation binds or unbinds.
+func (op *Op) slots() []slot {
+	switch op.Kind {
+	case Create, Mkdir, Symlink, Mknod, Link, Unlink, Rmdir:
+		return []slot{{op.Dir, op.Name}}
+	case Rename:
+		return []slot{{op.Dir, op.Name}, {op.Dir2, op.Name2}}
+	}
+	return nil
+}
+
+// damage is what lost operations leave unusable for later ones.
+type damage struct {
+	objects map[uint64]bool
+	slots   map[slot]bool
+	all     bool
+}
+
+// add notes that op is lost:
+//
+//	lost                                     goes with it
+//	data of F (write, truncate, allocate, …)  all later operations that name F, its renames too
+//	creation of F                            everything that names F
+//	a binding of (D, name)                   later operations on that slot
+//	an attribute, an xattr                   itself
+//
+// To name is to write or to read: a directory that is renamed into place after a
+// file below it was lost would show the half-made tree that its Reads are there to prevent.
+func (d *damage) add(op *Op) {
+	if op.Kind.content() || op.Kind.creates() {
+		d.objects[op.ID] = true
+	}
+	for _, s := range op.slots() {
+		d.slots[s] = true
+	}
+}
+
+// hits says whether op cannot be without what is lost.
+func (d *damage) hits(op *Op) bool {
+	lost := func(id uint64) bool { return d.objects[id] }
+	return d.all || slices.ContainsFunc(op.Writes, lost) || slices.ContainsFunc(op.Reads, lost) ||
+		slices.ContainsFunc(op.slots(), func(s slot) bool { return d.slots[s] })
+}
+
+// Dependents gives what goes with refused operations (themselves included, ascending), by
+// the narrow relation: only what needs their effect. What comes after a Barrier
+// that they come before needs it too. Operations in flight are looked at like pending ones.
+func (l *Log) Dependents(seqs ...uint64) []uint64 {
+	d := damage{objects: map[uint64]bool{}, slots: map[slot]bool{}}
+	return l.scan(seqs, func(n *node, seed, after bool) bool {
+		switch {
+		case n.op.Kind == Barrier:
+			d.all = d.all || after
+			return seed
+		case n.op.Kind.orders():
+			return seed
+		}
+		if seed || d.hits(n.op) {
+			d.add(n.op)
+			return true
+		}
+		return false
+	})
+}
+
+// Successors gives the operations and all that come after them in the order
+// (ascending): what is lost when a token that they need was taken away.
+func (l *Log) Successors(seqs ...uint64) []uint64 {
+	return l.scan(seqs, func(_ *node, seed, after bool) bool { return seed || after })
+}
+
+// scan asks of each operation from the first seed on, in sequence, whether it is
+// chosen, telling whether it is a seed, and whether it comes after one that is chosen.
+func (l *Log) scan(seqs []uint64, choose func(n *node, seed, after bool) bool) []uint64 {
+	seqs = slices.DeleteFunc(slices.Clone(seqs), func(s uint64) bool { return l.node(s) == nil })
+	if len(seqs) == 0 {
+		return nil
+	}
+	slices.Sort(seqs)
+	var chosen []uint64
+	l.stamp++
+	for _, n := range l.nodes[seqs[0]-l.first:] {
+		if n == nil {
+			continue
+		}
+		_, seed := slices.BinarySearch(seqs, n.seq)
+		after := slices.ContainsFunc(n.preds, func(p *node) bool { return p.live() && p.mark == l.stamp })
+		yes := choose(n, seed, after)
+		if yes {
+			chosen = append(chosen, n.seq)
+		}
+		if yes || after {
+			n.mark = l.stamp
+		}
+	}
+	return chosen
+}
+
+// Drop removes lost operations, which must not be in flight, and gives them (without
+// what only ordered). What was ordered through them stays ordered: of each the
+// place in the order is kept while something precedes it.
+func (l *Log) Drop(seqs ...uint64) []*Op {
+	var ops []*Op
+	for _, s := range sortedSet(slices.Clone(seqs)) {
+		n := l.must(s)
+		if n.state == inflight {
+			panic("order: an operation in flight is dropped")
+		}
+		if n.op.Kind.orders() {
+			continue
+		}
+		ops = append(ops, n.op)
+		l.count(n, -1)
+		o := n.op
+		n.op = &Op{Seq: o.Seq, Kind: void, UID: o.UID, Owner: o.Owner, At: o.At, ID: o.ID, Writes: o.Writes, Reads: o.Reads}
+		i, _ := slices.BinarySearchFunc(l.orders, n.seq, func(a *node, s uint64) int { return cmp.Compare(a.seq, s) })
+		l.orders = slices.Insert(l.orders, i, n)
+		l.touch(n)
+	}
+	l.sweep()
+	return ops
+}

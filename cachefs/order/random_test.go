@@ -1,0 +1,186 @@
+package order
+
+import (
+	"fmt"
+	"math/rand"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+type rapidChooser struct{ t *rapid.T }
+
+func (r rapidChooser) Intn(n int) int { return rapid.IntRange(0, n-1).Draw(r.t, "n") }
+
+// real drops from seqs what only orders: the model does not count it.
+func (w *world) real(seqs []uint64) []uint64 {
+	var s []uint64
+	for _, q := range seqs {
+		if !w.log.node(q).op.Kind.orders() {
+			s = append(s, q)
+		}
+	}
+	return s
+}
+
+// agree compares what the log says of one object with the model.
+func (w *world) agree(id uint64) error {
+	t := Touch(1 + w.c.Intn(3))
+	got, want := w.log.Touching(t, id), w.naive.touching(t, id)
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("touching %d of %d: %v, want %v", t, id, got, want)
+	}
+	ideal := w.log.IdealOf(t, id)
+	all := w.naive.ideal(want)
+	flying := func(s uint64) bool { return w.log.node(s).state == inflight }
+	after := uint64(0)
+	for _, s := range all {
+		after = max(after, w.log.node(s).cut)
+	}
+	rest := slices.DeleteFunc(slices.Clone(all), flying)
+	if !slices.Equal(w.real(ideal.Seqs), rest) {
+		return fmt.Errorf("ideal of %d of %d: %v, want %v", t, id, ideal.Seqs, rest)
+	}
+	// What only orders may have gone with a later cut.
+	onlyOrders := slices.ContainsFunc(w.log.orders, func(n *node) bool { return n.state == inflight })
+	if ideal.After != after && !(onlyOrders && ideal.After > after) {
+		return fmt.Errorf("ideal of %d of %d after cut %d, want %d", t, id, ideal.After, after)
+	}
+	if len(want) > 0 {
+		one := want[w.c.Intn(len(want)):][:1]
+		if got, want := w.real(w.log.Successors(one...)), w.naive.successors(one); !slices.Equal(got, want) {
+			return fmt.Errorf("successors of %v: %v, want %v", one, got, want)
+		}
+		if got, want := w.real(w.log.Dependents(one...)), w.naive.dependents(one); !slices.Equal(got, want) {
+			return fmt.Errorf("dependents of %v: %v, want %v", one, got, want)
+		}
+	}
+	return w.counted()
+}
+
+// counted compares the counts with the rows.
+func (w *world) counted() error {
+	var t Totals
+	objects := map[uint64]int{}
+	for e := range w.log.Snapshot().All() {
+		if e.Op.Kind.orders() {
+			continue
+		}
+		if t.Ops == 0 {
+			t.Oldest = e.Op.At
+		}
+		t.Ops++
+		t.Bytes += e.Op.data()
+		if e.Cut != 0 {
+			t.InFlight++
+		}
+		for _, id := range e.Op.Writes {
+			if e.Op.Kind != Release {
+				objects[id]++
+			}
+		}
+	}
+	if got := w.log.Totals(); got != t {
+		return fmt.Errorf("totals %+v, rows %+v", got, t)
+	}
+	for _, f := range w.flights {
+		var rows []uint64
+		for e := range w.log.Snapshot().InFlight(f.number) {
+			if !e.Op.Kind.orders() {
+				rows = append(rows, e.Op.Seq)
+			}
+		}
+		if !slices.Equal(rows, w.real(f.seqs)) {
+			return fmt.Errorf("cut %d has the rows %v of the operations %v", f.number, rows, f.seqs)
+		}
+	}
+	for id := range w.log.Objects() {
+		if n, _ := w.log.Object(id); n != objects[id] {
+			return fmt.Errorf("object %d: %d operations, rows %d", id, n, objects[id])
+		}
+		delete(objects, id)
+	}
+	if len(objects) > 0 {
+		return fmt.Errorf("objects not listed: %v", objects)
+	}
+	return nil
+}
+
+// run goes through a random history of so many steps.
+func (w *world) run(steps int) error {
+	for range steps {
+		var err error
+		anything := func() uint64 { return uint64(w.c.Intn(int(w.nextID))) }
+		switch w.c.Intn(16) {
+		case 0:
+			err = w.send(w.log.IdealOf(ByWrite|ByRead, anything()), 1+w.c.Intn(20))
+		case 1:
+			err = w.send(w.log.Prefix(Limit{Ops: 1 + w.c.Intn(10), Bytes: int64(w.c.Intn(50)), Before: w.now - int64(w.c.Intn(5))}), 0)
+		case 2:
+			err = w.arrive()
+		case 3:
+			w.bounce()
+		case 4:
+			err = w.agree(anything())
+		case 5:
+			id := anything()
+			w.naive.observe(id)
+			w.log.Observe(id)
+		default:
+			if op := w.gen(); op != nil {
+				err = w.issue(op)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.drain()
+}
+
+// Random histories of all kinds of operations, cut at random ideals: the log agrees
+// with the definition of the order, and servers that apply net effects with those
+// that apply operations.
+func TestRandomHistories(t *testing.T) {
+	for _, p := range []Policy{Object, Causal, Total} {
+		t.Run(fmt.Sprint(p), func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				if err := newWorld(rapidChooser{t}, p).run(60); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// breaks runs seeded histories until one fails.
+func breaks(seeds int, prepare func(w *world)) error {
+	for seed := range seeds {
+		w := newWorld(rand.New(rand.NewSource(int64(seed))), Object)
+		prepare(w)
+		if err := w.run(120); err != nil {
+			return fmt.Errorf("seed %d: %w", seed, err)
+		}
+	}
+	return nil
+}
+
+func TestMutantsAreCaught(t *testing.T) {
+	if err := breaks(300, func(*world) {}); err != nil {
+		t.Fatalf("without a mutant: %v", err)
+	}
+	for name, prepare := range map[string]func(w *world){
+		"read operands do not order":             func(w *world) { w.log.mutant = ignoreReads },
+		"barriers do not order":                  func(w *world) { w.log.mutant = ignoreBarrier },
+		"writes are merged over what is between": func(w *world) { w.log.mutant = mergeAnyway },
+		"Before of the last operation":           func(w *world) { w.mutant = lastBefore },
+		"earlier bytes over later ones":          func(w *world) { w.mutant = wrongOverlay },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := breaks(300, prepare); err == nil {
+				t.Fatal("not noticed in 300 histories")
+			}
+		})
+	}
+}
