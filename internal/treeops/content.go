@@ -54,6 +54,9 @@ func (t *Tree) readOut(ctx context.Context, f p9srv.File, size uint64, w io.Writ
 	for {
 		p := <-queue[0]
 		queue = queue[1:]
+		if err := ctx.Err(); err != nil {
+			return err // also where a Backend does not look at it
+		}
 		if p.n > 0 {
 			if _, err := w.Write((*p.buf)[:p.n]); err != nil {
 				return err

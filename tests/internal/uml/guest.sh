@@ -29,6 +29,7 @@ now_ms() { echo $(($(date +%s%N) / 1000000)); }
 check() {
 	name=$1
 	shift
+	mkdir -p "$WORK/checks/$(dirname "$name")"
 	t0=$(now_ms)
 	( set -ex; "$@" ) > "$WORK/checks/$name" 2>&1
 	rc=$?
@@ -58,5 +59,5 @@ wait_port() {
 # mount9 ADDRESS PORT OPTIONS DIR: a v9fs mount over TCP.
 mount9() {
 	mkdir -p "$4"
-	mount -t 9p -o "trans=tcp,port=$2,version=9p2000.L,access=client,aname=/,$3" "$1" "$4"
+	mount -t 9p -o "trans=tcp,port=$2,version=9p2000.L,access=client,aname=${ANAME:-/},$3" "$1" "$4"
 }
