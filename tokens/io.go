@@ -108,8 +108,9 @@ type Output struct {
 	Gen  Gen  // Revoked
 	Keep Mode // Revoked: what is left
 
-	Cut  uint64 // CommitGo, CommitRefused, CommitKnown; Resumed: the last applied
-	Lost []Lost // Resumed
+	Cut   uint64 // CommitGo, CommitRefused, CommitKnown; Resumed: the last applied
+	Lost  []Lost // Resumed
+	Lease int64  // Resumed: what Rsession carries
 }
 
 // OutKind says what an Output is.

@@ -1,0 +1,5 @@
+//go:build !invariants
+
+package tokens
+
+func (m *Manager) verify() {}

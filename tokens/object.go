@@ -1,0 +1,175 @@
+package tokens
+
+// object is an entry of the Manager's table: there while anybody holds, uses,
+// waits for or applies something on it.
+type object struct {
+	id      ID
+	holders []holding
+	unsent  []grant    // granted to sessions, the reply not Sent
+	waiters []*request // in the order of arrival
+
+	readers, writers int      // plain operations that run
+	own              []ownUse // of them, those of sessions' connections
+	busyRead         int      // cuts being applied that read or write it
+	busyWrite        int
+
+	writes uint64 // grants for writing and cuts applied so far: answers about names in it age by that
+	dirty  bool   // in Manager.dirty
+	live   bool   // in Manager.objects
+}
+
+// holding is a session's token, as its client knows or will know it.
+type holding struct {
+	s     *session
+	mode  Mode
+	gen   Gen    // the newest one Sent
+	since [3]Gen // for Read and Write: held so without interruption since
+
+	recalled bool
+	keep     Mode  // recalled: down to this
+	why      Why   // recalled
+	at       int64 // recalled: when
+	toSend   bool  // the recall is still to be put on the FIFO
+}
+
+// grant is a session's token before its reply is Sent.
+type grant struct {
+	r    *request
+	mode Mode
+	gen  Gen
+}
+
+type ownUse struct {
+	s *session
+	n int
+}
+
+func (m *Manager) object(id ID) *object {
+	if o := m.objects[id]; o != nil {
+		return o
+	}
+	var o *object
+	if n := len(m.freeObjects); n > 0 {
+		o = m.freeObjects[n-1]
+		m.freeObjects = m.freeObjects[:n-1]
+	} else {
+		o = new(object)
+	}
+	o.id, o.live = id, true
+	m.objects[id] = o
+	return o
+}
+
+// tidy forgets o when nothing refers to it.
+func (m *Manager) tidy(o *object) {
+	if !o.live || len(o.holders) != 0 || len(o.unsent) != 0 || len(o.waiters) != 0 || o.dirty ||
+		o.readers != 0 || o.writers != 0 || o.busyRead != 0 || o.busyWrite != 0 {
+		return
+	}
+	delete(m.objects, o.id)
+	o.live = false
+	if len(m.freeObjects) < maxFree {
+		*o = object{holders: o.holders[:0], unsent: o.unsent[:0], waiters: o.waiters[:0], own: o.own[:0]}
+		m.freeObjects = append(m.freeObjects, o)
+	}
+}
+
+// touch has the waiters of o tried again before the Step ends.
+func (m *Manager) touch(o *object) {
+	if !o.dirty && len(o.waiters) > 0 {
+		o.dirty = true
+		m.dirty = append(m.dirty, o)
+	}
+}
+
+// holding finds s's token on o, nil when there is none.
+func (o *object) holding(s *session) *holding {
+	for i := range o.holders {
+		if o.holders[i].s == s {
+			return &o.holders[i]
+		}
+	}
+	return nil
+}
+
+// unsentTo reports whether a grant to s waits for its Sent.
+func (o *object) unsentTo(s *session) bool {
+	for i := range o.unsent {
+		if o.unsent[i].r.session == s {
+			return true
+		}
+	}
+	return false
+}
+
+// ownReaders is how many plain operations of s's connection run on o.
+func (o *object) ownReaders(s *session) int {
+	if s != nil {
+		for i := range o.own {
+			if o.own[i].s == s {
+				return o.own[i].n
+			}
+		}
+	}
+	return 0
+}
+
+func (o *object) addOwn(s *session, n int) {
+	for i := range o.own {
+		if o.own[i].s == s {
+			if o.own[i].n += n; o.own[i].n == 0 {
+				o.own = append(o.own[:i], o.own[i+1:]...)
+			}
+			return
+		}
+	}
+	o.own = append(o.own, ownUse{s, n})
+}
+
+// lower brings s's token on o down to mode.
+func (m *Manager) lower(o *object, h *holding, mode Mode) {
+	s := h.s
+	for w := mode + 1; w <= Write; w++ {
+		h.since[w] = 0
+	}
+	h.mode = min(h.mode, mode)
+	if h.recalled && h.mode <= h.keep {
+		h.recalled, h.toSend = false, false
+		s.recalls--
+		m.relax(s)
+	}
+	if h.mode == None {
+		i := 0
+		for &o.holders[i] != h {
+			i++
+		}
+		last := len(o.holders) - 1
+		copy(o.holders[i:], o.holders[i+1:])
+		o.holders[last] = holding{}
+		o.holders = o.holders[:last]
+		delete(s.held, o.id)
+		m.tokens--
+		if s.anyAsked > 0 {
+			s.anyAsked--
+		}
+	}
+	m.touch(o)
+}
+
+// hold gives s mode of o at generation gen, beside what it has.
+func (m *Manager) hold(o *object, s *session, mode Mode, gen Gen) {
+	h := o.holding(s)
+	if h == nil {
+		o.holders = append(o.holders, holding{s: s})
+		h = &o.holders[len(o.holders)-1]
+		s.held[o.id] = struct{}{}
+		m.tokens++
+	}
+	for w := Read; w <= mode; w++ {
+		if h.since[w] == 0 || gen < h.since[w] {
+			h.since[w] = gen
+		}
+	}
+	h.mode = max(h.mode, mode)
+	h.gen = max(h.gen, gen)
+}

@@ -1,0 +1,26 @@
+package tokens
+
+// rulesOff switches rules of the protocol off, one by one. Only tests set any:
+// they show that the exploration finds what each rule prevents.
+type rulesOff struct {
+	gen          bool // 1: an older generation changes nothing
+	freshGen     bool // 3: every element of a grant gets a new generation
+	recallCovers bool // 4: a recall of g covers every generation up to g
+	looseFence   bool // 5: the fence means "since", not "is"
+	installOver  bool // 7: nothing is installed over what is validly held
+	genInstall   bool // 7: fetched data needs its generation
+	succession   bool // 8: cut n follows cut n-1
+	busy         bool // 9: operands are busy while their cut is applied
+	waitBusy     bool // 10: a resumed session is answered after its running cut
+	pinLost      bool // 12: an operation whose token was lost does not go on
+	overdue      bool // 13: no extension while a recall is overdue
+	extendOver   bool // 14: no extension once the lease is over
+	serveOver    bool // 15: nothing is served past the lease
+	tellLost     bool // 16: what was taken is remembered until the session was told
+	takeLess     bool // 17: only as much is taken as is wanted
+	takeAndGrant bool // 18: taken and granted in one step
+	recallAgain  bool // 19: recalls still wanted are sent again
+	answerAlways bool // 19: a recall of what is not held is answered
+	resolveFresh bool // (D, name): an answer is good only while D was not written
+	bypass       bool // bounded bypass
+}
