@@ -1,0 +1,197 @@
+package p9srv
+
+import (
+	"math"
+	"syscall"
+
+	"echo9/internal/wire"
+	"echo9/tokens"
+)
+
+func (r *request) lopen() error {
+	m := &r.hot.open
+	if err := r.decode(m); err != nil {
+		return err
+	}
+	switch {
+	case r.f.xattr != nil:
+		return syscall.EINVAL
+	case r.f.open.Load() != nil:
+		return syscall.EBUSY
+	}
+	mode := tokens.Read
+	if m.Flags&wire.OTrunc != 0 {
+		if r.c.version == wire.ExtVersion {
+			return errUpdate
+		}
+		mode = tokens.Write
+	}
+	if err := r.admit(tokens.Elem{ID: r.f.obj.ID(), Mode: mode}); err != nil {
+		return err
+	}
+	file, err := r.f.obj.Open(r, r.f.cred, m.Flags&^(wire.OCreat|wire.OExcl))
+	if err != nil {
+		return err
+	}
+	if !r.f.open.CompareAndSwap(nil, &openFile{file, m.Flags}) {
+		file.Close(r)
+		return syscall.EBUSY
+	}
+	r.hot.ropen = wire.Rlopen{QID: r.f.obj.QID(), Iounit: r.c.iounit()}
+	r.reply = &r.hot.ropen
+	return nil
+}
+
+func (r *request) read() error {
+	m := &r.hot.read
+	if err := r.decode(m); err != nil {
+		return err
+	}
+	if m.Offset > math.MaxInt64 {
+		return syscall.EINVAL
+	}
+	n := int(min(m.Count, wire.MaxRead(r.c.msize)))
+	if x := r.f.xattr; x != nil {
+		if err := r.reserve(n + wire.RreadOverhead); err != nil {
+			return err
+		}
+		return r.readXattr(x, m.Offset, n)
+	}
+	o := r.f.open.Load()
+	if o == nil {
+		return syscall.EBADF
+	}
+	if err := r.admit(tokens.Elem{ID: r.f.obj.ID(), Mode: tokens.Read}); err != nil {
+		return err
+	}
+	if err := r.reserve(n + wire.RreadOverhead); err != nil {
+		return err
+	}
+	p := newBuffer(n + wire.RreadOverhead)
+	got, err := o.ReadAt(r, p.b[wire.RreadOverhead:wire.RreadOverhead+n], int64(m.Offset))
+	if err != nil {
+		p.free()
+		return err
+	}
+	r.payload(p, got)
+	return nil
+}
+
+// payload makes a buffer with n bytes behind the room for the header the Rread that answers.
+func (r *request) payload(p *buffer, n int) {
+	wire.AppendRreadHeader(p.b[:0], r.tag, n)
+	p.b = p.b[:wire.RreadOverhead+n]
+	r.frame = p
+}
+
+func (r *request) write() error {
+	m := &r.hot.write
+	if err := r.decode(m); err != nil {
+		return err
+	}
+	defer func() { m.Data = nil }()
+	if m.Offset > math.MaxInt64 {
+		return syscall.EINVAL
+	}
+	n := 0
+	if x := r.f.xattr; x != nil {
+		if err := x.write(m.Offset, m.Data); err != nil {
+			return err
+		}
+		n = len(m.Data)
+	} else {
+		o := r.f.open.Load()
+		if o == nil {
+			return syscall.EBADF
+		}
+		if err := r.admit(tokens.Elem{ID: r.f.obj.ID(), Mode: tokens.Write}); err != nil {
+			return err
+		}
+		var err error
+		if n, err = o.WriteAt(r, m.Data, int64(m.Offset)); err != nil {
+			return err
+		}
+	}
+	r.hot.rwrite.Count = uint32(n)
+	r.reply = &r.hot.rwrite
+	return nil
+}
+
+func (r *request) fsync() error {
+	var m wire.Tfsync
+	if err := r.decode(&m); err != nil {
+		return err
+	}
+	o := r.f.open.Load()
+	if o == nil {
+		return syscall.EBADF
+	}
+	r.reply = &wire.Rfsync{}
+	return o.Fsync(r, m.DataSync != 0)
+}
+
+func (r *request) flushf() error {
+	// Writes are not kept back here: there is nothing to do but to check the message.
+	r.reply = &wire.Rflushf{}
+	return r.decode(&wire.Tflushf{})
+}
+
+func (r *request) lock() error {
+	var m wire.Tlock
+	if err := r.decode(&m); err != nil {
+		return err
+	}
+	if m.Lock.Type > wire.LockUnlock || r.f.xattr != nil {
+		return syscall.EINVAL
+	}
+	if m.Lock.Type != wire.LockUnlock {
+		// Noted before it is taken: when the fid ends meanwhile the lock goes with it.
+		r.c.noteOwner(r.f, lockOwner{m.Lock.ProcID, m.Lock.ClientID})
+	}
+	st, err := r.f.obj.Lock(r, r.f.cred, m.Lock)
+	if err != nil {
+		return err
+	}
+	r.reply = &wire.Rlock{Status: st}
+	return nil
+}
+
+// maxOwners bounds the lock owners noted for one fid.
+const maxOwners = 1024
+
+func (c *conn) noteOwner(f *fid, o lockOwner) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, have := range f.owners {
+		if have == o {
+			return
+		}
+	}
+	if len(f.owners) < maxOwners {
+		f.owners = append(f.owners, o)
+	}
+}
+
+func (r *request) getlock() error {
+	var m wire.Tgetlock
+	if err := r.decode(&m); err != nil {
+		return err
+	}
+	if m.Lock.Type > wire.LockUnlock || r.f.xattr != nil {
+		return syscall.EINVAL
+	}
+	ask := m.Lock
+	if ask.Type == wire.LockUnlock {
+		ask.Type = wire.LockWrite // v9fs asks so for a write lock
+	}
+	l, err := r.f.obj.GetLock(r, r.f.cred, ask)
+	if err != nil {
+		return err
+	}
+	if l.Type == wire.LockUnlock {
+		l = m.Lock
+		l.Type = wire.LockUnlock
+	}
+	r.reply = &wire.Rgetlock{Lock: l}
+	return nil
+}
