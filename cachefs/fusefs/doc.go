@@ -1,2 +1,2 @@
-// Package fusefs is under way.
+// Package fusefs mounts any p9srv.Backend by FUSE.
 package fusefs
