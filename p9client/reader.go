@@ -89,9 +89,9 @@ func (c *Conn) readInto(r *wire.Rread) error {
 	n := binary.LittleEndian.Uint32(count[:])
 	switch {
 	case int64(n) != int64(c.rd.Left()):
-		return fmt.Errorf("Rread with a count of %d and %d bytes", n, c.rd.Left())
+		return fmt.Errorf("an Rread with a count of %d and %d bytes", n, c.rd.Left())
 	case int64(n) > int64(cap(r.Data)):
-		return fmt.Errorf("Rread of %d bytes where %d were asked for", n, cap(r.Data))
+		return fmt.Errorf("an Rread of %d bytes where %d were asked for", n, cap(r.Data))
 	}
 	r.Data = r.Data[:n]
 	return c.rd.ReadFull(r.Data)

@@ -24,7 +24,7 @@ const (
 // Attr is what getattr tells. Times are in nanoseconds since 1970.
 type Attr struct {
 	QID                        QID
-	Mode                       uint32 // type and permission bits, as st_mode
+	Mode                       uint32 `trace:"octal"` // type and permission bits, as st_mode
 	UID, GID                   uint32
 	Nlink                      uint64
 	Rdev                       uint64
@@ -62,8 +62,8 @@ const (
 
 // SetAttr is what setattr sets. Times are in nanoseconds since 1970.
 type SetAttr struct {
-	Valid        uint32
-	Mode         uint32
+	Valid        uint32 `trace:"hex"`
+	Mode         uint32 `trace:"octal"`
 	UID, GID     uint32
 	Size         uint64
 	Atime, Mtime int64
