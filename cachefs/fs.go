@@ -1,0 +1,279 @@
+package cachefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"echo9/cachefs/order"
+	"echo9/internal/wire"
+	"echo9/p9client"
+	"echo9/p9srv"
+	"echo9/tokens"
+)
+
+// FS is the cache of one session with a server, as a p9srv.Backend.
+type FS struct {
+	opt  Options
+	conn *p9client.Conn
+
+	// plain is set when the server lacks the extension: then everything goes straight to it.
+	plain *p9client.Tree
+
+	client, secret [16]byte // who we are
+
+	session wire.Rsession // as the server answered; does not change
+	kick    chan struct{} // wakes the committer
+	renew   chan struct{} // wakes the renewer
+	ended   chan struct{} // closed when dead is set
+	workers sync.WaitGroup
+
+	mu     sync.Mutex // the one mutex: guards all below, and the nodes
+	holder *tokens.Holder
+	log    *order.Log
+	nodes  map[uint64]*node
+	idle   nodeList
+	lru    *chunkList
+	root   *node
+
+	lastReq tokens.ReqID
+	lastSeq uint64        // of the last operation appended
+	leaseCh chan struct{} // closed and replaced when the lease is extended
+	ids     wire.IDRange
+	nextIDs wire.IDRange
+	idsCh   chan struct{} // closed and replaced when a range has come
+	offset  int64         // the server's clock minus ours
+	dead    error         // why nothing works any more
+
+	committing
+	revokers []func(context.Context, []p9srv.Revocation)
+	returns  []wire.ReturnElem // collected by settle
+	revoking map[uint64]int    // objects between the call of the revokers and their return
+	events   []Event
+	stats    stats
+	statfs   wire.StatFS
+	statfsAt int64
+	// wantedContent counts small files whose content had to be fetched: then it comes along with listings.
+	wantedContent int
+	takesXattr    map[string]bool // name spaces of extended attributes that the server has taken
+	rootFid       uint32
+	closing       bool
+}
+
+// Open connects to a server at addr, in any notation of `echo9 serve`, and opens a session. When the server
+// does not know echo9's extension everything goes straight to it, and Cached tells so.
+func Open(ctx context.Context, addr string, o Options) (*FS, error) {
+	o = o.withDefaults()
+	conn, err := p9client.DialConn(ctx, addr, p9client.Options{Extension: true})
+	if err != nil {
+		return nil, err
+	}
+	if !conn.Ext() {
+		conn.Close()
+		tree, err := p9client.Dial(ctx, addr, p9client.Options{Aname: o.Aname})
+		if err != nil {
+			return nil, err
+		}
+		return &FS{opt: o, plain: tree}, nil
+	}
+	return OpenConn(ctx, conn, o)
+}
+
+// OpenConn opens a session on a connection with the extension, which then belongs to the FS.
+func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) {
+	if !conn.Ext() {
+		return nil, fmt.Errorf("the server does not speak %s: %w", wire.ExtVersion, syscall.EPROTONOSUPPORT)
+	}
+	fs := &FS{
+		opt: o.withDefaults(), conn: conn,
+		kick: make(chan struct{}, 1), renew: make(chan struct{}, 1), ended: make(chan struct{}),
+		leaseCh: make(chan struct{}), idsCh: make(chan struct{}),
+		holder: tokens.NewHolder(int64(leaseMargin)), nodes: make(map[uint64]*node), lru: newChunkList(),
+		revoking: make(map[uint64]int),
+	}
+	fs.log = order.New(fs.opt.Order)
+	fs.idle.init()
+	fs.committing.init()
+	if err := fs.openSession(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return fs, nil
+}
+
+// Cached tells whether the server knows the extension; if not, nothing is cached.
+func (f *FS) Cached() bool { return f.plain == nil }
+
+// Root is the object that aname names: "" and "/" are the session's root.
+func (f *FS) Root(ctx context.Context, cred *p9srv.Cred, aname string) (p9srv.Object, error) {
+	if f.plain != nil {
+		return f.plain.Root(ctx, cred, aname)
+	}
+	f.mu.Lock()
+	at := p9srv.Object(f.root.ref())
+	f.mu.Unlock()
+	for _, name := range split(aname) {
+		next, attr, err := at.Walk(ctx, cred, name)
+		at.Release()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", aname, err)
+		}
+		if !isDir(attr.Mode) {
+			next.Release()
+			return nil, fmt.Errorf("%s: %w", aname, syscall.ENOTDIR)
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// Lookup finds an object by id.
+func (f *FS) Lookup(ctx context.Context, id uint64) (p9srv.Object, error) {
+	if f.plain != nil {
+		return f.plain.Lookup(ctx, id)
+	}
+	if o := f.ctlObject(id); o != nil {
+		return o, nil
+	}
+	if id == tokens.DirMove {
+		return nil, syscall.ESTALE
+	}
+	var n *node
+	err := f.do(ctx, nil, func(t *turn) error {
+		t.wantID(id, tokens.Read)
+		if err := t.pin(); err != nil {
+			return err
+		}
+		n = f.nodes[id].ref()
+		return nil
+	})
+	if errors.Is(err, syscall.ENOENT) {
+		err = syscall.ESTALE
+	}
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// StatFS tells the space and the limits, at most a second old.
+func (f *FS) StatFS(ctx context.Context) (wire.StatFS, error) {
+	if f.plain != nil {
+		return f.plain.StatFS(ctx)
+	}
+	f.mu.Lock()
+	st, at, dead := f.statfs, f.statfsAt, f.dead
+	f.mu.Unlock()
+	if dead != nil {
+		return st, dead
+	}
+	if at != 0 && f.clock()-at < int64(time.Second) {
+		return st, nil
+	}
+	r := new(wire.Rstatfs)
+	if err := f.conn.RPC(ctx, &wire.Tstatfs{Fid: f.rootFid}, r); err != nil {
+		return st, err
+	}
+	f.mu.Lock()
+	f.statfs, f.statfsAt = r.StatFS, f.clock()
+	f.mu.Unlock()
+	return r.StatFS, nil
+}
+
+// clock is the clock of leases and ages.
+func (f *FS) clock() int64 { return f.opt.Clock() }
+
+// now is the server's time as far as known. Called with f.mu held.
+func (f *FS) now() int64 { return time.Now().UnixNano() + f.offset }
+
+// alive says whether operations can be done at all. Called with f.mu held.
+func (f *FS) alive() error { return f.dead }
+
+// fail ends everything: the session cannot go on.
+func (f *FS) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead != nil {
+		return
+	}
+	f.dead = fmt.Errorf("%w: %w", err, syscall.EIO)
+	if p := f.log.Totals(); p.Ops > 0 && !f.closing {
+		f.event("%v: %d updates are not at the server", err, p.Ops)
+	} else if !f.closing {
+		f.event("%v", err)
+	}
+	close(f.ended)
+	f.wakeCommitted()
+}
+
+// call does one request. onReply runs when the reply has come, in the order in which the
+// server sent its replies; a request that is cancelled is flushed.
+func (f *FS) call(ctx context.Context, t, r wire.Message, onReply func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.stats.messages.Add(1)
+	done := make(chan error, 1)
+	call := f.conn.Go(t, r, func(err error) {
+		if err == nil && onReply != nil {
+			onReply()
+		}
+		done <- err
+	})
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		call.Flush()
+		if err = <-done; err != nil {
+			err = fmt.Errorf("%w: %w", syscall.EINTR, context.Cause(ctx))
+		}
+	}
+	return err
+}
+
+// settle does what the holder wants done. Called with f.mu held, at the end of each section that used the holder.
+func (f *FS) settle() {
+	var give []relinquish
+	for _, o := range f.holder.Outputs() {
+		switch o.Kind {
+		case tokens.HolderRelinquish:
+			give = append(give, relinquish{o.ID, o.Keep})
+		case tokens.HolderReturn:
+			f.giveBack(o)
+		}
+	}
+	f.sendReturns()
+	if len(give) > 0 && f.dead == nil {
+		f.workers.Add(1)
+		go f.relinquish(give)
+	}
+}
+
+// who is on whose behalf cred acts, as the server sees it. Called with f.mu held, or not.
+func (f *FS) who(cred *p9srv.Cred) *p9srv.Cred {
+	if f.session.UID == wire.NoUID || cred == nil || cred.UID == f.session.UID {
+		return cred
+	}
+	c := *cred
+	c.UID, c.GID = f.session.UID, f.session.GID
+	return &c
+}
+
+func processName() string {
+	name := "?"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "?"
+	}
+	return fmt.Sprintf("%s@%s %d", name, strings.SplitN(host, ".", 2)[0], os.Getpid())
+}

@@ -1,0 +1,217 @@
+package cachefs
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"echo9/cachefs/order"
+	"echo9/p9srv"
+	"echo9/tokens"
+)
+
+// Event is something that a user should know: lost updates, a lost connection.
+type Event struct {
+	At   time.Time
+	Text string
+}
+
+// maxEvents is how many events are remembered.
+const maxEvents = 1000
+
+// event notes an event. Called with f.mu held.
+func (f *FS) event(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if len(f.events) == maxEvents {
+		f.events = slices.Delete(f.events, 0, 1)
+	}
+	f.events = append(f.events, Event{time.Now(), text})
+	logf := f.opt.Logf
+	go logf("%s", text)
+}
+
+// refused drops operations that the server will not do, and what depends on them: they are failed calls.
+// Called with f.mu held.
+func (f *FS) refused(guilty []uint64, errno syscall.Errno, reason string) {
+	waited := true
+	for _, seq := range guilty {
+		if w := f.waiters[seq]; w != nil {
+			*w = errno
+		} else {
+			waited = false
+		}
+	}
+	if reason == "" {
+		reason = errno.Error()
+	}
+	f.drop(f.log.Dependents(guilty...), errno, reason, waited)
+}
+
+// taken drops operations whose tokens went to somebody else, and all that come after them. Called with f.mu held.
+func (f *FS) taken(ids []uint64) {
+	for _, id := range ids {
+		f.holder.Lost(id, tokens.None)
+		if n := f.nodes[id]; n != nil {
+			f.suspect(n)
+		}
+	}
+	seqs := f.log.Touching(order.ByWrite|order.ByRead, ids...)
+	f.drop(f.log.Successors(seqs...), syscall.EIO, "the right to change it went to somebody else", false)
+}
+
+// drop forgets operations that are lost. When quiet, their caller is told, and nobody else.
+// Called with f.mu held.
+func (f *FS) drop(seqs []uint64, errno syscall.Errno, reason string, quiet bool) {
+	ops := f.log.Drop(seqs...)
+	for _, op := range ops {
+		if w := f.waiters[op.Seq]; w != nil {
+			if *w == nil {
+				*w = errno
+			}
+		} else {
+			quiet = false
+		}
+	}
+	for _, op := range ops {
+		for _, id := range op.Writes {
+			if n := f.nodes[id]; n != nil && id != order.DirMove {
+				f.suspect(n)
+			}
+		}
+		if n := f.nodes[op.ID]; n != nil {
+			f.mourn(n, op, quiet)
+		}
+		if !quiet {
+			for _, dir := range []uint64{op.Dir, op.Dir2} {
+				if n := f.nodes[dir]; n != nil && dir != order.DirMove {
+					n.reported++
+				}
+			}
+		}
+	}
+	f.forgetAbove()
+	if !quiet {
+		f.unreported += len(ops)
+		f.stats.lost += len(ops)
+		for i, op := range ops {
+			if i == 20 {
+				f.event("lost: and %d more", len(ops)-i)
+				break
+			}
+			f.event("lost: %s (%s)", describe(op), reason)
+		}
+	}
+}
+
+// mourn does to the object of a lost operation what the loss means for it. Called with f.mu held.
+func (f *FS) mourn(n *node, op *order.Op, quiet bool) {
+	switch op.Kind {
+	case order.Create, order.Mkdir, order.Symlink, order.Mknod, order.Tmpfile:
+		if n.fresh {
+			n.gone = true
+			n.lost++
+			delete(f.suspects, n)
+			n.suspect = false
+			n.forget()
+			f.holder.Forget(n.id)
+		}
+	case order.Link, order.Unlink, order.Rmdir, order.Rename, order.Barrier:
+		// The object keeps what it contains; it is its directories that differ.
+	default:
+		if !quiet {
+			n.lost++
+		}
+	}
+}
+
+// suspect marks an object whose cached state includes what was lost: it is not used
+// until the rest of its pending work is at the server, and then fetched afresh. Called with f.mu held.
+func (f *FS) suspect(n *node) {
+	if n.gone || n.suspect {
+		return
+	}
+	n.suspect = true
+	f.suspects[n] = false
+	f.poke(f.kick)
+}
+
+// forgetAbove has those above forget what they know of the suspects. Called with f.mu held.
+func (f *FS) forgetAbove() {
+	var revs []p9srv.Revocation
+	var nodes []*node
+	for n, told := range f.suspects {
+		if !told {
+			nodes = append(nodes, n)
+			revs = append(revs, p9srv.Revocation{ID: n.id})
+		}
+	}
+	if len(f.revokers) == 0 {
+		for _, n := range nodes {
+			f.suspects[n] = true
+		}
+		return
+	}
+	f.workers.Add(1)
+	go func() {
+		defer f.workers.Done()
+		f.revoke(revs)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, n := range nodes {
+			if n.suspect {
+				f.suspects[n] = true
+			}
+		}
+		f.poke(f.kick)
+	}()
+}
+
+// mend gives back to use what has no pending work any more, and says what is to be sent so that the rest can
+// follow. Called with f.mu held, by the committer, with no cut in flight.
+func (f *FS) mend() *batch {
+	if len(f.suspects) == 0 {
+		return nil
+	}
+	var ids []uint64
+	for n, told := range f.suspects {
+		if f.pendingOn(n) > 0 {
+			ids = append(ids, n.id)
+			continue
+		}
+		if !told {
+			continue
+		}
+		delete(f.suspects, n)
+		n.suspect = false
+		n.forget()
+		f.reap(n)
+	}
+	f.wakeCommitted()
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	seqs := f.log.IdealOf(order.ByWrite, ids...).Seqs
+	if len(seqs) == 0 {
+		return nil
+	}
+	return &batch{"mend", seqs, cutRecords, cutBytes}
+}
+
+// describe says for people what an operation was to do.
+func describe(op *order.Op) string {
+	switch op.Kind {
+	case order.Create, order.Mkdir, order.Symlink, order.Mknod, order.Link, order.Unlink, order.Rmdir:
+		return fmt.Sprintf("%s %q in directory %d (object %d)", op.Kind, op.Name, op.Dir, op.ID)
+	case order.Rename:
+		return fmt.Sprintf("rename of %q in directory %d to %q in directory %d (object %d)", op.Name, op.Dir, op.Name2, op.Dir2, op.ID)
+	case order.Write:
+		return fmt.Sprintf("write of %d bytes at %d of object %d", len(op.Bytes), op.Off, op.ID)
+	case order.Truncate:
+		return fmt.Sprintf("truncate of object %d to %d", op.ID, op.Size)
+	case order.SetXattr, order.RemoveXattr:
+		return fmt.Sprintf("%s %q of object %d", op.Kind, op.Name, op.ID)
+	}
+	return fmt.Sprintf("%s of object %d", op.Kind, op.ID)
+}

@@ -1,0 +1,294 @@
+package cachefs
+
+import (
+	"slices"
+	"syscall"
+
+	"echo9/cachefs/order"
+	"echo9/internal/cut"
+	"echo9/internal/wire"
+	"echo9/p9srv"
+	"echo9/tokens"
+)
+
+// node is one object. It is the p9srv.Object that faces work with; refs counts
+// how often it was given out.
+//
+// All fields but fs, id and qid are guarded by fs.mu. What is cached is true while the
+// object's token is held; it is forgotten when the token goes back.
+type node struct {
+	fs  *FS
+	id  uint64
+	qid wire.QID
+
+	refs  int // given out and not released, plus open files
+	opens int // open files
+
+	// attr is good if attrOK; DataVersion and Gen in it are the server's.
+	attr   wire.Attr
+	attrOK bool
+	// up are the directories in which the object has names, as far as known; of a directory
+	// it is its parent, good as long as the directory's own token is held.
+	up []uint64
+
+	ents *entries // of a directory
+	data *content // of a regular file
+	// target is a symlink's, good if targetOK; it never changes.
+	target   string
+	targetOK bool
+
+	// xattrs are the values known; nil: the attribute does not exist. xlist: names not here do not
+	// exist; a value may still be unknown (xUnknown).
+	xattrs map[string][]byte
+	xlist  bool
+
+	// mine: created here, and nobody else ever had a token of it.
+	mine bool
+	// fresh: created here and not yet at the server.
+	fresh bool
+	// kept: the server keeps the object for us though it may have no name; owed a release.
+	kept bool
+	// gone: the object is known to be no more; everything fails with ESTALE.
+	gone bool
+
+	// suspect: pending work on it was lost; what is cached is forgotten once the
+	// rest of the pending work is at the server, and until then nobody uses it.
+	suspect bool
+	// lost counts losses that kill open files; reported counts those that fsync reports once.
+	lost, reported uint64
+
+	fids    [2]*boundFid // for reading, and unopened
+	fetches []*fetch     // of data, under way
+	listing *listing     // under way
+
+	idle nodeLink // in fs.idle, when refs is 0
+}
+
+// xUnknown marks an extended attribute that exists and whose value is not known.
+var xUnknown = []byte{0}
+
+// nodeFor gives the node of an object, and makes it if it is not there. Called with fs.mu held.
+func (fs *FS) nodeFor(qid wire.QID) *node {
+	n := fs.nodes[qid.Path]
+	if n == nil {
+		n = &node{fs: fs, id: qid.Path, qid: qid}
+		n.shape()
+		fs.nodes[n.id] = n
+		fs.idle.push(n)
+	}
+	return n
+}
+
+// shape makes the parts that n's type needs.
+func (n *node) shape() {
+	if n.qid.Type&wire.QTDir != 0 {
+		n.ents = &entries{}
+	}
+}
+
+// content gives n's data, of a regular file.
+func (n *node) content() *content {
+	if n.data == nil {
+		n.data = &content{lru: n.fs.lru}
+	}
+	return n.data
+}
+
+// ref gives n out once more.
+func (n *node) ref() *node {
+	if n.refs == 0 {
+		n.fs.idle.remove(n)
+	}
+	n.refs++
+	return n
+}
+
+// unref takes a reference back. Called with fs.mu held.
+func (n *node) unref() {
+	if n.refs--; n.refs > 0 {
+		return
+	}
+	if n.refs < 0 {
+		panic("cachefs: object released once too often")
+	}
+	n.fs.closeFids(n)
+	n.fs.idle.push(n)
+	n.fs.reap(n)
+}
+
+// reap forgets a node that has nothing worth keeping. Called with fs.mu held.
+func (fs *FS) reap(n *node) {
+	if n.refs > 0 || n.suspect || n == fs.root || fs.holder.Mode(n.id) != tokens.None && !n.gone || fs.pendingOn(n) > 0 {
+		return
+	}
+	if fs.nodes[n.id] != n {
+		return
+	}
+	n.forget()
+	fs.idle.remove(n)
+	delete(fs.nodes, n.id)
+}
+
+// forget drops all that is cached of n: its token is gone, or what is known is not to be trusted.
+func (n *node) forget() {
+	n.attrOK = false
+	n.mine = false
+	if n.ents != nil {
+		n.ents.drop()
+	}
+	if n.data != nil {
+		n.data.drop()
+	}
+	n.xattrs, n.xlist = nil, false
+	if n.listing != nil {
+		n.listing.torn = true
+	}
+	if n.ents != nil {
+		n.up = nil
+	}
+}
+
+// install takes over what came with a grant. Called with fs.mu held, and only if the holder said that it may be.
+func (n *node) install(g *wire.Granted) {
+	if n.suspect || n.gone {
+		return
+	}
+	if g.Flags&wire.GrantedAttr != 0 && !n.attrOK {
+		n.attr, n.attrOK = g.Attr, true
+		n.attr.QID = n.qid
+		if g.Attr.Flags&wire.AttrNoXattrs != 0 {
+			n.xattrs, n.xlist = nil, true
+		}
+		if n.attr.Mode&modeType == modeSymlink && g.Target != "" {
+			n.target, n.targetOK = g.Target, true
+		}
+	}
+	if g.Flags&wire.GrantedInline != 0 && n.attrOK && isRegular(n.attr.Mode) && uint64(len(g.Inline)) == n.attr.Size {
+		n.content().fill(0, slices.Clone(g.Inline))
+		n.fs.lru.shrink(n.fs.opt.Cache)
+	}
+}
+
+// usable says whether n may be used at all.
+func (n *node) usable() error {
+	if n.gone {
+		return syscall.ESTALE
+	}
+	return nil
+}
+
+// addUp and dropUp keep the hints about n's directories.
+func (n *node) addUp(dir uint64) {
+	if n.ents != nil {
+		n.up = append(n.up[:0], dir)
+		return
+	}
+	if !slices.Contains(n.up, dir) {
+		n.up = append(n.up, dir)
+	}
+}
+
+func (n *node) dropUp(dir uint64) {
+	if i := slices.Index(n.up, dir); i >= 0 && (n.ents != nil || n.attr.Nlink < 2) {
+		n.up = slices.Delete(n.up, i, i+1)
+	}
+}
+
+// final gives the attributes of n that an operation leaves, for its row.
+func (n *node) final(valid uint32) order.Attr {
+	a := &n.attr
+	return order.Attr{ID: n.id, Valid: valid, Mode: a.Mode & modePerm, UserID: a.UID, GroupID: a.GID,
+		Size: a.Size, Atime: a.Atime, Mtime: a.Mtime, Ctime: a.Ctime}
+}
+
+// touch sets the change time of n, and its modification time if mtime is set.
+func (n *node) touch(mtime bool) {
+	// The server's time, and never earlier than what the object showed: its change time,
+	// for programs cannot set that.
+	now := max(n.fs.now(), n.attr.Ctime+1)
+	n.attr.Ctime = now
+	if mtime {
+		n.attr.Mtime = now
+	}
+}
+
+// resize sets the size of a file and the blocks that go with it.
+func (n *node) resize(size uint64) {
+	n.attr.Size = size
+	n.attr.Blocks = (size + 4095) / 4096 * 8
+}
+
+// wrote is what a write by cred does to n besides its data: times, size, setuid. It gives the attributes to send.
+func (n *node) wrote(cred *p9srv.Cred, size uint64) order.Attr {
+	valid := cut.AttrSize | cut.AttrMtime | cut.AttrCtime
+	n.touch(true)
+	if size != n.attr.Size {
+		n.resize(size)
+	}
+	if n.strip(cred) {
+		valid |= cut.AttrMode
+	}
+	return n.final(valid)
+}
+
+// strip takes setuid and setgid off when somebody without privilege changes the content.
+func (n *node) strip(cred *p9srv.Cred) bool {
+	if cred.UID == 0 {
+		return false
+	}
+	mode := afterWrite(n.attr.Mode)
+	changed := mode != n.attr.Mode
+	n.attr.Mode = mode
+	return changed
+}
+
+// pendingOn counts the operations on n that are not at the server. Called with f.mu held.
+func (f *FS) pendingOn(n *node) int {
+	ops, _ := f.log.Object(n.id)
+	return ops
+}
+
+// ID is the object id.
+func (n *node) ID() uint64 { return n.id }
+
+// QID never changes.
+func (n *node) QID() wire.QID { return n.qid }
+
+// Release gives the reference back.
+func (n *node) Release() {
+	n.fs.mu.Lock()
+	n.unref()
+	n.fs.mu.Unlock()
+}
+
+// nodeList is the list of nodes that nobody uses, least recently used last.
+type nodeList struct {
+	head nodeLink
+	len  int
+}
+
+type nodeLink struct {
+	n          *node
+	prev, next *nodeLink
+}
+
+func (l *nodeList) init() { l.head.next, l.head.prev = &l.head, &l.head }
+
+func (l *nodeList) push(n *node) {
+	l.remove(n)
+	k := &n.idle
+	k.n = n
+	k.next, k.prev = l.head.next, &l.head
+	k.next.prev, l.head.next = k, k
+	l.len++
+}
+
+func (l *nodeList) remove(n *node) {
+	k := &n.idle
+	if k.next == nil {
+		return
+	}
+	k.next.prev, k.prev.next = k.prev, k.next
+	k.next, k.prev = nil, nil
+	l.len--
+}

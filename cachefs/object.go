@@ -1,0 +1,345 @@
+package cachefs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"echo9/cachefs/order"
+	"echo9/internal/wire"
+	"echo9/p9srv"
+	"echo9/tokens"
+)
+
+var (
+	_ p9srv.Backend  = (*FS)(nil)
+	_ p9srv.Coherent = (*FS)(nil)
+	_ p9srv.Object   = (*node)(nil)
+	_ p9srv.File     = (*file)(nil)
+	_ p9srv.Flusher  = (*file)(nil)
+)
+
+// observe notes that the application saw an object. Called with f.mu held.
+func (f *FS) observe(n *node) {
+	if f.opt.Order == order.Causal {
+		f.log.Observe(n.id)
+	}
+}
+
+// Walk looks up one name.
+func (n *node) Walk(ctx context.Context, cred *p9srv.Cred, name string) (p9srv.Object, wire.Attr, error) {
+	f := n.fs
+	cred = f.who(cred)
+	if name == ".." {
+		return n.walkUp(ctx, cred)
+	}
+	if n == f.root && name == ctlName {
+		d := f.ctlObject(ctlDirID)
+		a, err := d.GetAttr(ctx, cred)
+		return d, a, err
+	}
+	if err := checkName(name); err != nil {
+		return nil, wire.Attr{}, err
+	}
+	var child *node
+	var attr wire.Attr
+	err := f.do(ctx, cred, func(t *turn) error {
+		if n.ents == nil {
+			return syscall.ENOTDIR
+		}
+		t.want(n, tokens.Read)
+		t.wantName(n, name, tokens.Read)
+		t.inline = true
+		if err := t.pin(); err != nil {
+			return err
+		}
+		if err := access(cred, &n.attr, mayExec); err != nil {
+			return err
+		}
+		f.observe(n)
+		c, err := n.child(name)
+		if err != nil {
+			return err
+		}
+		f.observe(c)
+		child, attr = c.ref(), c.attr
+		return nil
+	})
+	if err != nil {
+		return nil, wire.Attr{}, err
+	}
+	return child, attr, nil
+}
+
+// child gives what a name of a directory stands for, of which a pin has made sure that it is
+// known. Called with fs.mu held.
+func (n *node) child(name string) (*node, error) {
+	ent, known := n.ents.lookup(name)
+	if !known {
+		panic("cachefs: a name that was pinned is not known")
+	}
+	if ent == nil {
+		return nil, syscall.ENOENT
+	}
+	c := n.fs.nodes[ent.id]
+	if c == nil {
+		panic("cachefs: an object that was pinned is not known")
+	}
+	c.addUp(n.id)
+	return c, nil
+}
+
+// walkUp gives the parent of a directory; of the root, the root.
+func (n *node) walkUp(ctx context.Context, cred *p9srv.Cred) (p9srv.Object, wire.Attr, error) {
+	f := n.fs
+	var up *node
+	var attr wire.Attr
+	err := f.do(ctx, cred, func(t *turn) error {
+		if n.ents == nil {
+			return syscall.ENOTDIR
+		}
+		t.want(n, tokens.Read)
+		if err := t.pin(); err != nil {
+			return err
+		}
+		if err := access(cred, &n.attr, mayExec); err != nil {
+			return err
+		}
+		id, err := n.parent(t)
+		if err != nil {
+			return err
+		}
+		t.wantID(id, tokens.Read)
+		if err := t.pin(); err != nil {
+			return err
+		}
+		up = f.nodes[id].ref()
+		attr = up.attr
+		return nil
+	})
+	if err != nil {
+		return nil, wire.Attr{}, err
+	}
+	return up, attr, nil
+}
+
+// parent gives the parent of a directory whose token is pinned. Called with fs.mu held.
+func (n *node) parent(t *turn) (uint64, error) {
+	switch {
+	case n == n.fs.root:
+		return n.id, nil
+	case len(n.up) > 0:
+		return n.up[0], nil
+	}
+	gen := n.fs.holder.Gen(n.id)
+	t.wait = func(ctx context.Context) error { return n.fs.fetchParent(ctx, n, gen) }
+	return 0, errAgain
+}
+
+// fetchParent asks the server for the parent of a directory.
+func (f *FS) fetchParent(ctx context.Context, n *node, gen tokens.Gen) error {
+	fid, err := f.bind(ctx, n.id, f.actor(), wire.BindNoOpen)
+	if err != nil {
+		return err
+	}
+	defer f.clunk(fid)
+	r := new(wire.Rwalk)
+	up := f.conn.NewFid()
+	if err := f.call(ctx, &wire.Twalk{Fid: fid, NewFid: up, Names: []string{".."}}, r, nil); err != nil {
+		f.conn.FreeFid(up)
+		return fmt.Errorf("looking for the parent of directory %d: %w", n.id, err)
+	}
+	f.clunk(up)
+	if len(r.QIDs) != 1 {
+		return syscall.EPROTO
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.holder.StillHeld(n.id, gen) && len(n.up) == 0 {
+		n.addUp(r.QIDs[0].Path)
+	}
+	return nil
+}
+
+// GetAttr tells the attributes.
+func (n *node) GetAttr(ctx context.Context, cred *p9srv.Cred) (attr wire.Attr, err error) {
+	err = n.fs.do(ctx, cred, func(t *turn) error {
+		t.want(n, tokens.Read)
+		if err := t.pin(); err != nil {
+			return err
+		}
+		n.fs.observe(n)
+		attr = n.attr
+		return nil
+	})
+	return attr, err
+}
+
+// Readlink tells what a symlink points to.
+func (n *node) Readlink(ctx context.Context, cred *p9srv.Cred) (target string, err error) {
+	f := n.fs
+	err = f.do(ctx, cred, func(t *turn) error {
+		t.want(n, tokens.Read)
+		if err := t.pin(); err != nil {
+			return err
+		}
+		if n.attr.Mode&modeType != modeSymlink {
+			return syscall.EINVAL
+		}
+		if !n.targetOK {
+			t.wait = func(ctx context.Context) error { return f.fetchTarget(ctx, n) }
+			return errAgain
+		}
+		f.observe(n)
+		target = n.target
+		return nil
+	})
+	return target, err
+}
+
+func (f *FS) fetchTarget(ctx context.Context, n *node) error {
+	fid, err := f.bind(ctx, n.id, f.actor(), wire.BindNoOpen)
+	if err != nil {
+		return err
+	}
+	defer f.clunk(fid)
+	r := new(wire.Rreadlink)
+	if err := f.call(ctx, &wire.Treadlink{Fid: fid}, r, nil); err != nil {
+		return fmt.Errorf("reading a symlink: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n.target, n.targetOK = r.Target, true // it never changes
+	return nil
+}
+
+// Open opens a file or a directory.
+func (n *node) Open(ctx context.Context, cred *p9srv.Cred, flags uint32) (p9srv.File, error) {
+	f := n.fs
+	cred = f.who(cred)
+	var h *file
+	step := func(t *turn) error {
+		mode := tokens.Read
+		if flags&wire.OTrunc != 0 {
+			mode = tokens.Write
+		}
+		t.want(n, mode)
+		t.inline = n.ents == nil
+		if err := t.pin(); err != nil {
+			return err
+		}
+		if err := n.mayOpen(cred, flags); err != nil {
+			return err
+		}
+		if flags&wire.OTrunc != 0 && n.attr.Size > 0 {
+			t.truncate(n, 0)
+		}
+		h = n.opened(cred, flags)
+		return nil
+	}
+	var err error
+	if flags&wire.OTrunc != 0 {
+		err = f.update(ctx, cred, n, 0, step)
+	} else {
+		err = f.do(ctx, cred, step)
+	}
+	if err != nil {
+		if h != nil {
+			h.Close(context.WithoutCancel(ctx))
+		}
+		return nil, err
+	}
+	return h, nil
+}
+
+// mayOpen checks an open. Called with fs.mu held.
+func (n *node) mayOpen(cred *p9srv.Cred, flags uint32) error {
+	want := openWants(flags)
+	switch n.attr.Mode & modeType {
+	case modeDir:
+		if want&mayWrite != 0 {
+			return syscall.EISDIR
+		}
+	case modeRegular:
+		if flags&wire.ODirectory != 0 {
+			return syscall.ENOTDIR
+		}
+	case modeSymlink:
+		return syscall.ELOOP
+	default:
+		return syscall.ENXIO
+	}
+	return access(cred, &n.attr, want)
+}
+
+// opened makes a File of n. Called with fs.mu held.
+func (n *node) opened(cred *p9srv.Cred, flags uint32) *file {
+	n.ref()
+	n.opens++
+	return &file{n: n, cred: *cred, flags: flags, lostSeen: n.lost, reportedSeen: n.reported}
+}
+
+// actor is the user on whose behalf the FS itself asks the server.
+func (f *FS) actor() uint32 {
+	if f.session.UID != wire.NoUID {
+		return f.session.UID
+	}
+	if f.session.Flags&wire.SessionAnyUser != 0 {
+		return 0
+	}
+	return f.opt.Cred.UID
+}
+
+// bind gives a fid for an object.
+func (f *FS) bind(ctx context.Context, id uint64, uid, flags uint32) (uint32, error) {
+	fid := f.conn.NewFid()
+	err := f.call(ctx, &wire.Tbind{Fid: fid, ID: id, UID: uid, Flags: flags}, new(wire.Rbind), nil)
+	if err != nil {
+		f.conn.FreeFid(fid)
+		return 0, fmt.Errorf("binding object %d: %w", id, err)
+	}
+	return fid, nil
+}
+
+// clunk gives a fid back; nobody waits for it.
+func (f *FS) clunk(fid uint32) {
+	f.stats.messages.Add(1)
+	f.conn.Go(&wire.Tclunk{Fid: fid}, new(wire.Rclunk), func(error) { f.conn.FreeFid(fid) })
+}
+
+// append takes an operation on. Called with fs.mu held, with its operands pinned for writing.
+func (t *turn) append(op *order.Op) uint64 {
+	f := t.fs
+	op.UID, op.At = t.cred.UID, f.clock()
+	seq := f.log.Append(op)
+	f.lastSeq = max(f.lastSeq, seq)
+	if f.opt.Order == order.Causal && len(f.revokers) > 0 {
+		// A kernel above serves what was just written without asking.
+		for _, id := range op.Writes {
+			f.log.Observe(id)
+		}
+	}
+	f.stats.ops++
+	t.seqs = append(t.seqs, seq)
+	return seq
+}
+
+// truncate changes the size of a file. Called with fs.mu held, with its token pinned for writing.
+func (t *turn) truncate(n *node, size uint64) {
+	old := n.attr.Size
+	attr := n.wrote(t.cred, size)
+	seq := t.append(&order.Op{Kind: order.Truncate, ID: n.id, Size: size, Attrs: []order.Attr{attr}})
+	c := n.content()
+	if size < old {
+		c.truncate(int64(size))
+	} else {
+		c.zero(int64(old), int64(size), seq)
+	}
+}
+
+// sortedIDs gives ids without repetitions.
+func sortedIDs(ids []uint64) []uint64 {
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}

@@ -1,0 +1,129 @@
+package cachefs
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"echo9/cachefs/order"
+	"echo9/internal/boottime"
+	"echo9/p9srv"
+)
+
+// Writes says when updates go to the server.
+type Writes uint8
+
+// The write policies. The first is the default; the others are there to be compared with.
+const (
+	// Behind: by age and by amount, and when somebody else wants to see them.
+	Behind Writes = iota
+	// OnClose: what a file was changed to goes when it is closed, all else at once.
+	OnClose
+	// Through: every update goes, and its answer is the server's.
+	Through
+)
+
+// Options are the settings of an FS. The zero value is usable.
+type Options struct {
+	// Aname names the export, or a directory in it, that is to be the root.
+	Aname string
+	// Name tells people at the server who this is; the default is user@host and the process id.
+	Name string
+	// Cred is the user of the conveniences of the Go API; the default is the process's own.
+	Cred p9srv.Cred
+	// WriteBehind is how old an update may become before it is sent (default 5 s).
+	WriteBehind time.Duration
+	// Dirty bounds the bytes of updates that are not at the server; writers wait at it (default 256 MiB).
+	Dirty int64
+	// Cache bounds the bytes of file data in memory; updates that are not at the server do not count (default 1 GiB).
+	Cache int64
+	// Objects bounds how many objects that nobody uses are remembered (default 200,000).
+	Objects int
+	// Order is what order updates keep: order.Object, order.Causal or order.Total.
+	Order order.Policy
+	// Writes is the write policy.
+	Writes Writes
+	// CutOps and CutBytes bound a cut that goes in the background, so that a recall has not to wait
+	// long for it (default 2,000 operations, 4 MiB).
+	CutOps   int
+	CutBytes int64
+	// Inline is the size up to which files' contents come along with their attributes (default 16 KiB).
+	Inline uint32
+
+	// Logf gets events worth a line: losses, slow recalls, a lost connection. The default is silent.
+	Logf func(format string, args ...any)
+	// Clock is the clock of leases and ages; the default is CLOCK_BOOTTIME.
+	Clock boottime.Clock
+
+	// Hooks are for tests.
+	Hooks Hooks
+	// Mutant is for tests only: the name of a mechanism to break, so that a test can show that
+	// it would notice. "skipRecall": a token goes back before its cut is applied.
+	// "ignoreRecall": it goes back, and the cache is served on.
+	Mutant string
+}
+
+// Hooks are called at certain points, for tests. None is called with a lock held.
+type Hooks struct {
+	// Commit is called before a cut is sent.
+	Commit func(CutInfo)
+	// Sent is called with the number of messages that a cut took.
+	Sent func(messages int)
+	// BeforeReturn is called before recalled tokens go back, after their cuts were applied.
+	BeforeReturn func(ctx context.Context, ids []uint64)
+}
+
+// CutInfo describes a cut that is about to be sent.
+type CutInfo struct {
+	Number  uint64
+	Why     string // "recall", "fsync", "age", …
+	Ops     []*order.Op
+	Records int
+	Bytes   int64 // of data
+}
+
+func (o Options) withDefaults() Options {
+	def := func(p *int64, v int64) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	if o.WriteBehind == 0 {
+		o.WriteBehind = 5 * time.Second
+	}
+	def(&o.Dirty, 256<<20)
+	def(&o.Cache, 1<<30)
+	def(&o.CutBytes, 4<<20)
+	if o.Objects == 0 {
+		o.Objects = 200_000
+	}
+	if o.CutOps == 0 {
+		o.CutOps = 2000
+	}
+	if o.Inline == 0 {
+		o.Inline = 16 << 10
+	}
+	if o.Logf == nil {
+		o.Logf = func(string, ...any) {}
+	}
+	if o.Clock == nil {
+		o.Clock = boottime.Now
+	}
+	if o.Cred.UID == 0 && o.Cred.GID == 0 && o.Cred.Groups == nil {
+		o.Cred = processCred()
+	}
+	if o.Name == "" {
+		o.Name = processName()
+	}
+	return o
+}
+
+func processCred() p9srv.Cred {
+	c := p9srv.Cred{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	if groups, err := os.Getgroups(); err == nil {
+		for _, g := range groups {
+			c.Groups = append(c.Groups, uint32(g))
+		}
+	}
+	return c
+}

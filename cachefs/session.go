@@ -1,0 +1,279 @@
+package cachefs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"echo9/internal/wire"
+	"echo9/tokens"
+)
+
+const (
+	// leaseMargin is taken off each lease, for clocks that run at different speeds.
+	leaseMargin = 200 * time.Millisecond
+	// postedRecalls is how many Trecalls the server always has.
+	postedRecalls = 4
+	// lowIDs: with fewer ids left another range is asked for.
+	lowIDs = 512
+)
+
+var errNoLease = errors.New("the lease ran out and the session has to be resumed")
+
+func (f *FS) openSession(ctx context.Context) error {
+	rand.Read(f.client[:])
+	rand.Read(f.secret[:])
+	t := &wire.Tsession{Flags: wire.SessionAnyUser, Client: f.client, Secret: f.secret, Aname: f.opt.Aname, Name: f.opt.Name}
+	sent := f.clock()
+	if err := f.call(ctx, t, &f.session, nil); err != nil {
+		return fmt.Errorf("opening a session: %w", err)
+	}
+	f.mu.Lock()
+	f.leased(sent, f.session.Lease)
+	f.setTime(f.session.Time)
+	f.ids = f.session.IDs
+	f.root = f.nodeFor(f.session.Root)
+	f.idle.remove(f.root)
+	f.nextCut = f.session.LastCut + 1
+	f.mu.Unlock()
+
+	f.rootFid = f.conn.NewFid()
+	bind := &wire.Tbind{Fid: f.rootFid, ID: f.session.Root.Path, UID: wire.NoUID, Flags: wire.BindNoOpen}
+	if f.session.UID != wire.NoUID {
+		bind.UID = f.session.UID
+	} else {
+		bind.UID = f.opt.Cred.UID
+	}
+	if err := f.call(ctx, bind, new(wire.Rbind), nil); err != nil {
+		return fmt.Errorf("binding the root: %w", err)
+	}
+	for range postedRecalls {
+		f.postRecall()
+	}
+	f.workers.Add(2)
+	go f.renewLoop()
+	go f.commitLoop()
+	return nil
+}
+
+// ready says whether operations can be served now; on errAgain the turn waits for the lease. Called with f.mu held.
+func (f *FS) ready(t *turn) error {
+	if f.dead != nil {
+		return f.dead
+	}
+	if f.holder.Valid(f.clock()) {
+		return nil
+	}
+	ch := f.leaseCh
+	t.wait = func(ctx context.Context) error {
+		f.poke(f.renew)
+		return f.waitFor(ctx, ch)
+	}
+	return errAgain
+}
+
+// waitFor waits until ch is closed, the session ends, or ctx does.
+func (f *FS) waitFor(ctx context.Context, ch <-chan struct{}) error {
+	select {
+	case <-ch:
+		return nil
+	case <-f.ended:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.dead
+	case <-ctx.Done():
+		return interrupted(ctx)
+	}
+}
+
+func interrupted(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", syscall.EINTR, context.Cause(ctx))
+}
+
+func (f *FS) poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// leased notes the lease that a reply to a request of time sent carried. Called with f.mu held.
+func (f *FS) leased(sent int64, ms uint32) {
+	if ms == 0 {
+		return
+	}
+	f.holder.LeaseGranted(sent, int64(ms)*int64(time.Millisecond))
+	close(f.leaseCh)
+	f.leaseCh = make(chan struct{})
+}
+
+// setTime learns the server's clock. Called with f.mu held.
+func (f *FS) setTime(server int64) {
+	if server != 0 {
+		f.offset = server - time.Now().UnixNano()
+	}
+}
+
+// renewLoop keeps the lease, and fetches ids.
+func (f *FS) renewLoop() {
+	defer f.workers.Done()
+	every := max(time.Duration(f.session.Lease)*time.Millisecond/4, 10*time.Millisecond)
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-f.ended:
+			return
+		case <-f.conn.Done():
+			f.fail(fmt.Errorf("the connection to the server is gone: %w", f.conn.Err()))
+			return
+		case <-timer.C:
+		case <-f.renew:
+		}
+		f.renewOnce()
+		timer.Reset(every)
+	}
+}
+
+func (f *FS) renewOnce() {
+	t := &wire.Trenew{}
+	f.mu.Lock()
+	if f.log.Totals().Ops > 0 {
+		t.Flags |= wire.RenewPending
+	}
+	wantIDs := f.ids.Count+f.nextIDs.Count < lowIDs
+	if wantIDs {
+		t.Flags |= wire.RenewIDs
+	}
+	f.mu.Unlock()
+	r := new(wire.Rrenew)
+	sent := f.clock()
+	err := f.call(context.Background(), t, r, nil)
+	switch {
+	case err != nil:
+		f.fail(fmt.Errorf("renewing the lease: %w", err))
+		return
+	case r.Resume:
+		f.fail(errNoLease)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leased(sent, r.Lease)
+	f.setTime(r.Time)
+	if r.IDs.Count > 0 {
+		if f.ids.Count == 0 {
+			f.ids = r.IDs
+		} else {
+			f.nextIDs = r.IDs
+		}
+		close(f.idsCh)
+		f.idsCh = make(chan struct{})
+	}
+}
+
+// newID gives the id of an object that is about to be created, and makes the turn wait when there is none left.
+// Called with f.mu held.
+func (f *FS) newID(t *turn) (uint64, error) {
+	if f.ids.Count == 0 {
+		f.ids, f.nextIDs = f.nextIDs, wire.IDRange{}
+	}
+	if f.ids.Count+f.nextIDs.Count < lowIDs {
+		f.poke(f.renew)
+	}
+	if f.ids.Count == 0 {
+		ch := f.idsCh
+		t.wait = func(ctx context.Context) error { return f.waitFor(ctx, ch) }
+		return 0, errAgain
+	}
+	id := f.ids.First
+	f.ids.First++
+	f.ids.Count--
+	f.holder.Born(id, tokens.Gen(f.ids.Gen))
+	return id, nil
+}
+
+// postRecall posts a Trecall, and another one when it has been answered.
+func (f *FS) postRecall() {
+	r := new(wire.Rrecall)
+	sent := f.clock()
+	f.conn.Go(&wire.Trecall{}, r, func(err error) {
+		if err != nil {
+			go f.fail(fmt.Errorf("waiting for recalls: %w", err))
+			return
+		}
+		f.recalled(r, sent)
+		f.postRecall()
+	})
+}
+
+// recalled takes a recall in; it runs in the order in which the server sent things.
+func (f *FS) recalled(r *wire.Rrecall, sent int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.recalls += len(r.Tokens)
+	for _, e := range r.Tokens {
+		f.holder.Recalled(tokens.Recall{ID: e.ID, Gen: tokens.Gen(e.Gen), Keep: tokens.Mode(e.Keep), Why: tokens.Why(e.Why)})
+	}
+	if r.Any > 0 {
+		f.holder.RecalledAny(int(r.Any))
+	}
+	f.leased(sent, r.Lease)
+	f.settle()
+}
+
+// giveBack forgets what the token covered and sends Treturn. Called with f.mu held.
+func (f *FS) giveBack(o tokens.HolderOutput) {
+	if n := f.nodes[o.ID]; n != nil && f.opt.Mutant != mutantIgnoreRecall {
+		n.mine = false
+		if o.Keep == tokens.None {
+			n.forget()
+			if o.Open {
+				n.kept = true
+			}
+		}
+	}
+	e := wire.ReturnElem{ID: o.ID, Gen: uint64(o.Gen), Keep: uint8(o.Keep)}
+	if o.Open {
+		e.Flags = wire.ReturnOpen
+	}
+	f.returns = append(f.returns, e)
+}
+
+// sendReturns sends what giveBack has collected. Called with f.mu held.
+func (f *FS) sendReturns() {
+	if len(f.returns) == 0 {
+		return
+	}
+	limit := (int(f.conn.Msize()) - wire.TreturnOverhead) / wire.ReturnElemSize
+	for len(f.returns) > 0 {
+		k := min(limit, len(f.returns))
+		t := &wire.Treturn{Tokens: f.returns[:k:k]}
+		f.returns = f.returns[k:]
+		r := new(wire.Rreturn)
+		sent := f.clock()
+		f.stats.messages.Add(1)
+		f.conn.Go(t, r, func(err error) {
+			if err == nil {
+				f.mu.Lock()
+				f.leased(sent, r.Lease)
+				f.mu.Unlock()
+			}
+		})
+	}
+	f.returns = nil
+}
+
+var errClosed = errors.New("the file system is closed")
+
+// endSession tells the server that the session is over: all that it holds is free.
+func (f *FS) endSession(ctx context.Context) error {
+	t := &wire.Tsession{Flags: wire.SessionEnd, Client: f.client, Secret: f.secret, Epoch: f.session.Epoch, Aname: f.opt.Aname, Name: f.opt.Name}
+	if err := f.call(ctx, t, new(wire.Rsession), nil); err != nil {
+		return fmt.Errorf("ending the session: %w", err)
+	}
+	return nil
+}

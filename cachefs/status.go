@@ -1,0 +1,199 @@
+package cachefs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"echo9/cachefs/order"
+	"echo9/p9srv"
+)
+
+type stats struct {
+	messages atomic.Int64 // sent, whatever they are
+	asks     int
+	fetches  int
+	recalls  int
+	cuts     int
+	parts    int
+	ops      int
+	lost     int
+}
+
+// Status is how an FS stands.
+type Status struct {
+	Cached bool `json:"cached"`
+	// Pending updates are those that are not at the server; PendingBytes is the data in them, Oldest the age of the oldest one.
+	Pending      int           `json:"pending"`
+	PendingBytes int64         `json:"pending_bytes"`
+	Oldest       time.Duration `json:"oldest_ns"`
+	// Tokens is how many objects the server lets us cache, Objects how many are remembered.
+	Tokens      int   `json:"tokens"`
+	Objects     int   `json:"objects"`
+	CachedBytes int64 `json:"cached_bytes"`
+	// Lease is how long the server may be silent until nothing is served any more.
+	Lease   time.Duration `json:"lease_ns"`
+	Session uint64        `json:"session"`
+	// Messages, Cuts, Updates, Recalls and Lost count since the start.
+	Messages int64 `json:"messages"`
+	Cuts     int   `json:"cuts"`
+	Updates  int   `json:"updates"`
+	Recalls  int   `json:"recalls"`
+	Lost     int   `json:"lost"`
+	// Error is why nothing works any more, if so.
+	Error  string  `json:"error,omitempty"`
+	Events []Event `json:"events,omitempty"`
+}
+
+// Status tells how the FS stands.
+func (f *FS) Status() Status {
+	if f.plain != nil {
+		return Status{}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.clock()
+	total := f.log.Totals()
+	s := Status{
+		Cached: true, Pending: total.Ops, PendingBytes: total.Bytes,
+		Tokens: f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes,
+		Lease: time.Duration(f.holder.LeaseLeft(now)), Session: f.session.Session,
+		Messages: f.stats.messages.Load(), Cuts: f.stats.cuts, Updates: f.stats.ops, Recalls: f.stats.recalls, Lost: f.stats.lost,
+		Events: append([]Event(nil), f.events[max(0, len(f.events)-20):]...),
+	}
+	if total.Ops > 0 {
+		s.Oldest = time.Duration(now - total.Oldest)
+	}
+	if f.dead != nil {
+		s.Error = f.dead.Error()
+	}
+	return s
+}
+
+// String is the status for people.
+func (s Status) String() string {
+	var b strings.Builder
+	if !s.Cached {
+		return "uncached: the server does not speak the extension\n"
+	}
+	fmt.Fprintf(&b, "pending  %d updates, %d bytes", s.Pending, s.PendingBytes)
+	if s.Pending > 0 {
+		fmt.Fprintf(&b, ", the oldest %v old", s.Oldest.Round(time.Millisecond))
+	}
+	fmt.Fprintf(&b, "\ntokens   %d of %d objects\ncached   %d bytes\nlease    %v, session %d\n",
+		s.Tokens, s.Objects, s.CachedBytes, s.Lease.Round(time.Millisecond), s.Session)
+	fmt.Fprintf(&b, "so far   %d updates in %d cuts, %d recalls, %d messages, %d updates lost\n",
+		s.Updates, s.Cuts, s.Recalls, s.Messages, s.Lost)
+	if s.Error != "" {
+		fmt.Fprintf(&b, "broken   %s\n", s.Error)
+	}
+	for _, e := range s.Events {
+		fmt.Fprintf(&b, "event    %s\n", e)
+	}
+	return b.String()
+}
+
+// String is the event as a line.
+func (e Event) String() string { return e.At.Format(time.RFC3339) + " " + e.Text }
+
+// Events are the last events, oldest first.
+func (f *FS) Events() []Event {
+	if f.plain != nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]Event(nil), f.events...)
+}
+
+// Sync waits until all updates that were made so far are at the server, as durable as it promises. It tells a
+// loss that no Sync has told yet with EIO.
+func (f *FS) Sync(ctx context.Context) error { return f.Wait(ctx, nil) }
+
+// Wait is Sync with progress: it is called with the number of pending updates now and then.
+func (f *FS) Wait(ctx context.Context, progress func(pending int, bytes int64)) error {
+	if f.plain != nil {
+		return nil
+	}
+	f.mu.Lock()
+	if f.dead != nil {
+		defer f.mu.Unlock()
+		return f.dead
+	}
+	d := &demand{why: "sync", upTo: f.lastSeq}
+	f.queue(d)
+	f.mu.Unlock()
+	for {
+		f.mu.Lock()
+		total, moved := f.log.Totals(), f.progress
+		f.mu.Unlock()
+		if progress != nil {
+			progress(total.Ops, total.Bytes)
+		}
+		select {
+		case err := <-d.done:
+			if err != nil {
+				return err
+			}
+			return f.report()
+		case <-moved:
+		case <-ctx.Done():
+			return interrupted(ctx)
+		}
+	}
+}
+
+// report tells once that something was lost.
+func (f *FS) report() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unreported == 0 {
+		return nil
+	}
+	n := f.unreported
+	f.unreported = 0
+	return fmt.Errorf("%d updates were lost: %w", n, syscall.EIO)
+}
+
+// Barrier orders all that was done to an object so far before all that is done later to any object. It does not wait.
+func (f *FS) Barrier(o p9srv.Object) error {
+	if f.plain != nil {
+		return nil
+	}
+	n, ok := o.(*node)
+	if !ok || n.fs != f {
+		return syscall.EINVAL
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead != nil {
+		return f.dead
+	}
+	f.log.Append(&order.Op{Kind: order.Barrier, ID: n.id, At: f.clock()})
+	return nil
+}
+
+// Close waits until everything is at the server and ends the session; when ctx ends first, what is
+// pending is lost. The FS must not be used afterwards.
+func (f *FS) Close(ctx context.Context) error {
+	if f.plain != nil {
+		return f.plain.Close()
+	}
+	err := f.Sync(ctx)
+	f.mu.Lock()
+	dead := f.dead
+	f.closing = true
+	f.mu.Unlock()
+	if dead == nil {
+		if e := f.endSession(ctx); err == nil {
+			err = e
+		}
+	}
+	f.fail(errClosed)
+	f.conn.Close()
+	f.workers.Wait()
+	return err
+}

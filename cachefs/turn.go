@@ -1,0 +1,350 @@
+package cachefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"echo9/internal/wire"
+	"echo9/p9srv"
+	"echo9/tokens"
+)
+
+// errAgain is a step's answer when it misses something: turn.wait gets it, then the step starts again.
+var errAgain = errors.New("something is missing")
+
+// turn is one try of an operation. A step says what tokens it uses (want,
+// wantName), pins them (pin), and then works in memory without waiting. All of that
+// happens under fs.mu; what it waits for it waits for outside, and starts again.
+type turn struct {
+	fs   *FS
+	cred *p9srv.Cred
+
+	elems  []tokens.Elem // as the step wants them
+	pinned []tokens.Elem // resolved, and pinned by Pin
+	held   []tokens.Elem // resolved, and pinned by Claim
+	req    tokens.ReqID  // a request that was granted and is to be claimed
+	asks   int           // requests made so far
+
+	// inline: contents are wanted with the attributes.
+	inline bool
+	// wait does what a step that answered errAgain needs, without locks.
+	wait func(ctx context.Context) error
+
+	seqs []uint64 // operations appended in this turn
+}
+
+// do runs an operation: step under fs.mu, again and again until it does not miss anything.
+func (fs *FS) do(ctx context.Context, cred *p9srv.Cred, step func(t *turn) error) error {
+	t := &turn{fs: fs, cred: cred}
+	for {
+		fs.mu.Lock()
+		t.elems, t.wait, t.seqs = t.elems[:0], nil, t.seqs[:0]
+		err := fs.ready(t)
+		if err == nil {
+			err = step(t)
+		}
+		t.finish()
+		wait := t.wait
+		fs.settle()
+		fs.mu.Unlock()
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		if wait == nil {
+			panic("cachefs: an operation misses something and does not say what")
+		}
+		if err := wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// update runs an operation that changes something: as do, after room was made for it, and then as the
+// write policy says. data is how many bytes it adds.
+func (fs *FS) update(ctx context.Context, cred *p9srv.Cred, n *node, data int64, step func(t *turn) error) error {
+	if err := fs.throttle(ctx, n, data); err != nil {
+		return err
+	}
+	var seqs []uint64
+	err := fs.do(ctx, cred, func(t *turn) error {
+		err := step(t)
+		if err == nil {
+			seqs = append(seqs, t.seqs...)
+			if len(seqs) > 0 && (fs.opt.Writes == Through || fs.opt.Writes == OnClose && data == 0) {
+				fs.await(seqs)
+			}
+		}
+		return err
+	})
+	if err != nil || len(seqs) == 0 {
+		return err
+	}
+	if fs.opt.Writes == Through || fs.opt.Writes == OnClose && data == 0 {
+		return fs.awaited(ctx, seqs)
+	}
+	fs.noteDirty()
+	return nil
+}
+
+// want adds an object to the turn's set.
+func (t *turn) want(n *node, mode tokens.Mode) { t.wantID(n.id, mode) }
+
+func (t *turn) wantID(id uint64, mode tokens.Mode) {
+	for i := range t.elems {
+		if e := &t.elems[i]; e.ID == id && e.Name == "" {
+			e.Mode = max(e.Mode, mode)
+			return
+		}
+	}
+	t.elems = append(t.elems, tokens.Elem{ID: id, Mode: mode})
+}
+
+// wantName adds what name stands for in dir, if anything, to the turn's set; dir must be in it.
+func (t *turn) wantName(dir *node, name string, mode tokens.Mode) {
+	t.elems = append(t.elems, tokens.Elem{ID: dir.id, Name: name, Mode: mode})
+}
+
+// pin pins the whole set. On errAgain the step must give up; the set will be asked for.
+// After success every object of the set has its attributes, and every name is known.
+func (t *turn) pin() error {
+	fs := t.fs
+	now := fs.clock()
+	t.unpin()
+	if t.req != 0 {
+		if held, ok := fs.holder.Claim(now, t.req); ok {
+			t.held = slices.Clone(held)
+		}
+		t.req = 0
+	}
+	resolved := make([]tokens.Elem, 0, len(t.elems))
+	complete := true
+	for _, e := range t.elems {
+		if e.Name == "" {
+			resolved = append(resolved, e)
+			continue
+		}
+		dir := fs.nodes[e.ID]
+		if dir == nil || dir.ents == nil || fs.holder.Mode(e.ID) == tokens.None {
+			complete = false
+			continue
+		}
+		ent, known := dir.ents.lookup(e.Name)
+		switch {
+		case !known:
+			complete = false
+		case ent != nil:
+			resolved = append(resolved, tokens.Elem{ID: ent.id, Mode: e.Mode})
+		}
+	}
+	if err := t.suspects(resolved); err != nil {
+		return err
+	}
+	if complete {
+		switch {
+		case len(t.held) > 0 && !fs.holder.Good(now, t.held):
+			complete = false
+		default:
+			rest := uncovered(t.held, resolved)
+			if len(rest) > 0 && !fs.holder.Pin(now, rest) {
+				complete = false
+			} else {
+				t.pinned = rest
+			}
+		}
+	}
+	if complete {
+		for _, e := range resolved {
+			if n := fs.nodes[e.ID]; e.ID != tokens.DirMove && (n == nil || !n.attrOK) {
+				complete = false
+			}
+		}
+	}
+	if complete {
+		return nil
+	}
+	asked := t.request(resolved)
+	t.wait = func(ctx context.Context) error { return fs.ask(ctx, t, asked) }
+	return errAgain
+}
+
+// suspects makes the turn wait while an object of its set is being set right after a loss.
+func (t *turn) suspects(elems []tokens.Elem) error {
+	for _, e := range elems {
+		n := t.fs.nodes[e.ID]
+		if n == nil || e.ID == tokens.DirMove {
+			continue
+		}
+		if n.gone {
+			return syscall.ESTALE
+		}
+		if n.suspect {
+			t.wait = t.fs.nextCommit()
+			return errAgain
+		}
+	}
+	return nil
+}
+
+// request is what to ask for: the whole set, but objects that the server does not know yet. A name whose
+// meaning is known here is asked for as the object; when that did not help, as both.
+func (t *turn) request(resolved []tokens.Elem) []wire.GrantElem {
+	fs := t.fs
+	var out []wire.GrantElem
+	add := func(id uint64, mode tokens.Mode) {
+		if n := fs.nodes[id]; n != nil && n.fresh && id != tokens.DirMove {
+			return
+		}
+		for i := range out {
+			if out[i].ID == id && out[i].Name == "" {
+				out[i].Mode = max(out[i].Mode, uint8(mode))
+				return
+			}
+		}
+		out = append(out, wire.GrantElem{ID: id, Mode: uint8(mode)})
+	}
+	for _, e := range resolved {
+		add(e.ID, e.Mode)
+	}
+	for _, e := range t.elems {
+		if e.Name == "" {
+			continue
+		}
+		dir := fs.nodes[e.ID]
+		if dir != nil && dir.fresh {
+			continue
+		}
+		if dir != nil && dir.ents != nil && fs.holder.Mode(e.ID) != tokens.None && t.asks == 0 {
+			if _, known := dir.ents.lookup(e.Name); known {
+				continue
+			}
+		}
+		add(e.ID, tokens.Read)
+		out = append(out, wire.GrantElem{ID: e.ID, Name: e.Name, Mode: uint8(e.Mode)})
+	}
+	return out
+}
+
+// uncovered are the elements of set that are not in have, in their mode.
+func uncovered(have, set []tokens.Elem) []tokens.Elem {
+	return slices.DeleteFunc(slices.Clone(set), func(e tokens.Elem) bool {
+		return slices.ContainsFunc(have, func(h tokens.Elem) bool { return h.ID == e.ID && h.Mode >= e.Mode })
+	})
+}
+
+// finish unpins what the turn has pinned. Called with fs.mu held.
+func (t *turn) finish() {
+	t.unpin()
+	if t.held != nil {
+		t.fs.holder.Unpin(t.held)
+		t.held = nil
+	}
+	if t.req != 0 {
+		t.fs.holder.Drop(t.req)
+		t.req = 0
+	}
+}
+
+func (t *turn) unpin() {
+	if len(t.pinned) > 0 {
+		t.fs.holder.Unpin(t.pinned)
+	}
+	t.pinned = nil
+}
+
+// ask asks the server for a set and waits for the grant, which t claims at its next pin.
+func (fs *FS) ask(ctx context.Context, t *turn, asked []wire.GrantElem) error {
+	if len(asked) == 0 {
+		return fmt.Errorf("objects that only this client knows are not held: %w", syscall.EIO)
+	}
+	t.asks++
+	var inline uint32
+	if t.inline {
+		inline = fs.opt.Inline
+	}
+	elems := make([]tokens.Elem, len(asked))
+	for i, e := range asked {
+		elems[i] = tokens.Elem{ID: e.ID, Name: e.Name, Mode: tokens.Mode(e.Mode)}
+	}
+	fs.mu.Lock()
+	fs.lastReq++
+	req := fs.lastReq
+	fs.holder.Ask(req, elems)
+	fs.stats.asks++
+	fs.mu.Unlock()
+
+	reply := new(wire.Rgrant)
+	sent := fs.clock()
+	err := fs.call(ctx, &wire.Tgrant{Inline: inline, Elems: asked}, reply, func() {
+		fs.granted(req, asked, reply, sent)
+	})
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	defer fs.settle()
+	if err != nil {
+		fs.holder.Drop(req)
+		return err
+	}
+	t.req = req
+	return nil
+}
+
+// granted takes a grant over; it runs in the order in which the server sent things.
+func (fs *FS) granted(req tokens.ReqID, asked []wire.GrantElem, r *wire.Rgrant, sent int64) {
+	fs.mu.Lock()
+	fs.leased(sent, r.Lease)
+	toks := make([]tokens.Token, len(r.Tokens))
+	for i, g := range r.Tokens {
+		toks[i] = tokens.Token{ID: g.ID, Gen: tokens.Gen(g.Gen), Mode: tokens.Mode(g.Mode)}
+	}
+	install := fs.holder.Granted(fs.clock(), req, toks)
+	for i := range r.Tokens {
+		fs.take(&r.Tokens[i], install[i])
+	}
+	for i, e := range asked {
+		if e.Name != "" && i < len(r.Tokens) {
+			fs.learnName(e.ID, e.Name, &r.Tokens[i])
+		}
+	}
+	fs.settle()
+	fs.mu.Unlock()
+}
+
+// take installs what came with a granted token. Called with fs.mu held.
+func (fs *FS) take(g *wire.Granted, install bool) {
+	if g.Mode == uint8(tokens.None) || g.ID == tokens.DirMove || g.Flags&wire.GrantedAbsent != 0 {
+		return
+	}
+	n := fs.nodes[g.ID]
+	if n == nil {
+		if g.Flags&wire.GrantedAttr == 0 {
+			return
+		}
+		n = fs.nodeFor(g.Attr.QID)
+	}
+	// Held already, yet nothing is known of it and nothing is pending: that was given up after a loss.
+	if install || !n.attrOK && fs.pendingOn(n) == 0 {
+		n.install(g)
+	}
+}
+
+// learnName takes over what the server said that a name stands for. Called with fs.mu held.
+func (fs *FS) learnName(dir uint64, name string, g *wire.Granted) {
+	d := fs.nodes[dir]
+	if d == nil || d.ents == nil || d.suspect || fs.holder.Mode(dir) == tokens.None {
+		return
+	}
+	if _, known := d.ents.lookup(name); known {
+		return // our own pending updates are newer
+	}
+	if g.Flags&wire.GrantedAbsent != 0 {
+		d.ents.unbind(name)
+		return
+	}
+	if n := fs.nodes[g.ID]; n != nil && n.attrOK {
+		d.ents.bind(name, n.qid, direntType(n.attr.Mode))
+		n.addUp(dir)
+	}
+}
