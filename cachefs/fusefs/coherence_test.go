@@ -1,0 +1,373 @@
+package fusefs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// two mounts of one tree, each over a client of its own.
+type two struct {
+	s      *tokenServer
+	ca, cb *tokenClient
+	ma, mb *Mounted
+	a, b   string
+	dir    string // of the host
+}
+
+func newTwo(t testing.TB, h hooks) *two {
+	t.Helper()
+	inner, dir := exportDir(t)
+	w := &two{s: newTokenServer(inner), dir: dir}
+	w.ca, w.cb = w.s.client(), w.s.client()
+	w.ma, w.mb = mounted(t, w.ca, Options{hooks: h}), mounted(t, w.cb, Options{hooks: h})
+	w.a, w.b = w.ma.Path(), w.mb.Path()
+	return w
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t testing.TB, path, data string) {
+	t.Helper()
+	must(t, os.WriteFile(path, []byte(data), 0o644))
+}
+
+func size(t testing.TB, path string) int64 {
+	t.Helper()
+	st, err := os.Lstat(path)
+	must(t, err)
+	return st.Size()
+}
+
+func exists(t testing.TB, path string) bool {
+	t.Helper()
+	_, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// staleness says what mount A sees of a change made through B while A has the old state in its caches.
+var staleness = []struct {
+	name   string
+	broken hooks // the mutant that this finds
+	stale  func(t *testing.T, w *two) bool
+}{
+	{"attributes", hooks{skipAttr: true}, func(t *testing.T, w *two) bool {
+		write(t, w.b+"/f", "old")
+		size(t, w.a+"/f")
+		quiet(t, w, func() { size(t, w.a+"/f") })
+		write(t, w.b+"/f", "newer")
+		return size(t, w.a+"/f") != 5
+	}},
+	{"a name that goes", hooks{skipNames: true}, func(t *testing.T, w *two) bool {
+		write(t, w.b+"/f", "x")
+		size(t, w.a+"/f")
+		quiet(t, w, func() { size(t, w.a+"/f") })
+		must(t, os.Remove(w.b+"/f"))
+		return exists(t, w.a+"/f")
+	}},
+	{"a name that comes", hooks{skipNames: true}, func(t *testing.T, w *two) bool {
+		if exists(t, w.a+"/f") {
+			t.Fatal("f is there")
+		}
+		quiet(t, w, func() { exists(t, w.a+"/f") })
+		write(t, w.b+"/f", "x")
+		return !exists(t, w.a+"/f")
+	}},
+	{"a directory that is renamed", hooks{skipNames: true}, func(t *testing.T, w *two) bool {
+		must(t, os.Mkdir(w.b+"/d", 0o755))
+		write(t, w.b+"/d/f", "x")
+		size(t, w.a+"/d/f")
+		quiet(t, w, func() { size(t, w.a+"/d/f") })
+		must(t, os.Rename(w.b+"/d", w.b+"/e"))
+		return exists(t, w.a+"/d/f") || !exists(t, w.a+"/e/f")
+	}},
+	{"a name that this mount had renamed", hooks{skipNames: true}, func(t *testing.T, w *two) bool {
+		write(t, w.a+"/f", "x")
+		size(t, w.a+"/f")
+		must(t, os.Rename(w.a+"/f", w.a+"/g"))
+		must(t, os.Remove(w.b+"/g"))
+		return exists(t, w.a+"/g")
+	}},
+	{"names listed with their attributes", hooks{skipNames: true}, func(t *testing.T, w *two) bool {
+		for _, n := range []string{"1", "2", "3"} {
+			write(t, w.b+"/"+n, "x")
+		}
+		list(t, w.a) // READDIRPLUS
+		size(t, w.a+"/2")
+		must(t, os.Remove(w.b+"/2"))
+		return exists(t, w.a+"/2")
+	}},
+	{"bytes, the size and the time of change being the same", hooks{skipData: true}, func(t *testing.T, w *two) bool {
+		write(t, w.b+"/f", "old")
+		when := time.Unix(1e9, 0)
+		must(t, os.Chtimes(w.b+"/f", when, when))
+		f, err := os.Open(w.a + "/f")
+		must(t, err)
+		defer f.Close()
+		if s := readAt(t, f, 0, 3); s != "old" {
+			t.Fatalf("%q", s)
+		}
+		quiet(t, w, func() { readAt(t, f, 0, 3) })
+		overwrite(t, w.b+"/f", "new")
+		must(t, os.Chtimes(w.b+"/f", when, when))
+		return readAt(t, f, 0, 3) != "new"
+	}},
+	{"bytes of a mapping", hooks{skipData: true}, func(t *testing.T, w *two) bool {
+		write(t, w.b+"/f", "old")
+		when := time.Unix(1e9, 0)
+		must(t, os.Chtimes(w.b+"/f", when, when))
+		f, err := os.Open(w.a + "/f")
+		must(t, err)
+		defer f.Close()
+		m, err := unix.Mmap(int(f.Fd()), 0, 3, unix.PROT_READ, unix.MAP_SHARED)
+		must(t, err)
+		defer func() { must(t, unix.Munmap(m)) }()
+		if string(m) != "old" {
+			t.Fatalf("%q", m)
+		}
+		overwrite(t, w.b+"/f", "new")
+		must(t, os.Chtimes(w.b+"/f", when, when))
+		return string(m) != "new"
+	}},
+}
+
+// quiet checks that do asks the mount A nothing: its kernel answers. The kernel's own FORGETs and
+// RELEASEs are waited for.
+func quiet(t *testing.T, w *two, do func()) {
+	t.Helper()
+	for range 20 {
+		before := w.ma.Stats().Requests
+		do()
+		if w.ma.Stats().Requests == before {
+			return
+		}
+	}
+	t.Fatal("the kernel asks every time: nothing is cached")
+}
+
+func list(t testing.TB, dir string) []string {
+	t.Helper()
+	es, err := os.ReadDir(dir)
+	must(t, err)
+	var names []string
+	for _, e := range es {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func readAt(t testing.TB, f *os.File, off int64, n int) string {
+	t.Helper()
+	b := make([]byte, n)
+	_, err := f.ReadAt(b, off)
+	must(t, err)
+	return string(b)
+}
+
+// overwrite changes bytes in place.
+func overwrite(t testing.TB, path, data string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte(data), 0)
+	must(t, errors.Join(err, f.Close()))
+}
+
+// What one mount did, the other sees at once; and each of these tests notices when the kernel
+// is not told.
+func TestNothingStale(t *testing.T) {
+	for _, tt := range staleness {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.stale(t, newTwo(t, hooks{})) {
+				t.Error("mount A shows what was before the change")
+			}
+		})
+		t.Run(tt.name+", without epochs", func(t *testing.T) {
+			if tt.stale(t, newTwo(t, hooks{noEpoch: true})) {
+				t.Error("mount A shows what was before the change")
+			}
+		})
+		t.Run(tt.name+", mutant", func(t *testing.T) {
+			if !tt.stale(t, newTwo(t, tt.broken)) {
+				t.Error("the kernel was not told, and this test does not notice")
+			}
+		})
+	}
+}
+
+// A lease that ends without a word (a stopped machine, a cut cable): the kernel serves what it
+// has for no longer than it was told.
+func TestLeaseEnds(t *testing.T) {
+	stale := func(h hooks) bool {
+		w := newTwo(t, h)
+		w.ca.ttl = 200 * time.Millisecond
+		write(t, w.b+"/f", "old")
+		write(t, w.b+"/g", "x")
+		size(t, w.a+"/f")
+		size(t, w.a+"/g")
+		told := time.Now()
+		w.ca.expire()
+		write(t, w.b+"/f", "newer")
+		must(t, os.Remove(w.b+"/g"))
+		if size(t, w.a+"/f") == 5 && time.Since(told) < 100*time.Millisecond {
+			t.Error("the kernel asked, though it was told that it need not")
+		}
+		for time.Since(told) < w.ca.ttl+slack {
+			time.Sleep(time.Millisecond)
+		}
+		return size(t, w.a+"/f") != 5 || exists(t, w.a+"/g")
+	}
+	if stale(hooks{}) {
+		t.Error("stale after the lease")
+	}
+	if !stale(hooks{ttl: 10 * time.Second}) {
+		t.Error("mutant: the kernel was told too long a time, and this test does not notice")
+	}
+}
+
+// An answer that was got before a revocation and is given after it must not last, though the
+// object is held again meanwhile.
+func TestAnswerOvertakenByRevocation(t *testing.T) {
+	stale := func(h hooks) bool {
+		w := newTwo(t, h)
+		write(t, w.b+"/f", "old")
+		st, err := os.Lstat(w.b + "/f")
+		must(t, err)
+		id := st.Sys().(*syscall.Stat_t).Ino
+		size(t, w.a+"/f") // A's kernel knows the name and the inode
+		write(t, w.b+"/f", "olde")
+		got, goOn := make(chan struct{}), make(chan struct{})
+		first := make(chan struct{}, 1)
+		first <- struct{}{}
+		w.ca.hook = func(what string, i uint64) {
+			if what == "getattr" && i == id {
+				select {
+				case <-first:
+					close(got)
+					<-goOn
+				default:
+				}
+			}
+		}
+		done := make(chan int64)
+		go func() {
+			var st unix.Stat_t
+			_ = unix.Lstat(w.a+"/f", &st)
+			done <- st.Size
+		}()
+		<-got
+		write(t, w.b+"/f", "newer")
+		obj, err := w.ca.Lookup(t.Context(), id) // somebody else at A's client: the token is there again
+		must(t, err)
+		if _, err := obj.GetAttr(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		obj.Release()
+		if !w.ca.holds(id) {
+			t.Fatal("the token is not held")
+		}
+		close(goOn)
+		if n := <-done; n != 4 {
+			t.Fatalf("the overtaken answer says %d bytes", n)
+		}
+		return size(t, w.a+"/f") != 5
+	}
+	if stale(hooks{}) {
+		t.Error("an overtaken answer lasted")
+	}
+	if !stale(hooks{noStamp: true}) {
+		t.Error("mutant: overtaken answers last, and this test does not notice")
+	}
+}
+
+// page is how much a READ brings when the kernel is told not to read ahead.
+const page = 4096
+
+// openRandom opens for reading without read-ahead.
+func openRandom(t testing.TB, path string) *os.File {
+	t.Helper()
+	f, err := os.Open(path)
+	must(t, err)
+	t.Cleanup(func() { _ = f.Close() })
+	must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM))
+	return f
+}
+
+// A READ that is answered while the kernel is dropping pages brings one back behind its back:
+// so it is made to drop them again. The invalidation is held up at page 8 by a READ that the backend has not
+// answered; meanwhile page 0, dropped already, is read.
+func TestReadDuringInvalidation(t *testing.T) {
+	stale := func(h hooks) bool {
+		w := newTwo(t, h)
+		old := make([]byte, 16*page)
+		must(t, os.WriteFile(w.b+"/f", old, 0o644))
+		when := time.Unix(1e9, 0)
+		must(t, os.Chtimes(w.b+"/f", when, when))
+		f := openRandom(t, w.a+"/f")
+		readAt(t, f, 0, 1)
+		got, goOn := make(chan struct{}), make(chan struct{})
+		w.ca.got = func(what string, _ uint64) {
+			if what == "read 32768" {
+				select {
+				case <-goOn:
+				default:
+					close(got)
+					<-goOn
+				}
+			}
+		}
+		held := make(chan string)
+		go func() { held <- readAt(t, f, 8*page, 1) }()
+		<-got
+		changed := make(chan struct{})
+		go func() {
+			defer close(changed)
+			overwrite(t, w.b+"/f", "new")
+			_ = os.Chtimes(w.b+"/f", when, when)
+		}()
+		// The invalidation has begun when page 0 is no longer there.
+		for resident(t, f, 0) {
+			time.Sleep(100 * time.Microsecond)
+		}
+		if s := readAt(t, f, 0, 1); s != "\x00" {
+			t.Fatalf("page 0: %q, before the change can have been made", s)
+		}
+		close(goOn)
+		<-held
+		<-changed
+		return readAt(t, f, 0, 3) != "new"
+	}
+	if stale(hooks{}) {
+		t.Error("a page that was read during the invalidation is stale")
+	}
+	if !stale(hooks{onePass: true}) {
+		t.Error("mutant: pages are dropped only once, and this test does not notice")
+	}
+}
+
+// resident says whether the kernel has the page of f in its cache.
+func resident(t testing.TB, f *os.File, index int64) bool {
+	t.Helper()
+	m, err := unix.Mmap(int(f.Fd()), index*page, page, unix.PROT_READ, unix.MAP_SHARED)
+	must(t, err)
+	defer func() { must(t, unix.Munmap(m)) }()
+	var vec [1]byte
+	_, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafePointer(m)), uintptr(page), uintptr(unsafePointer(vec[:])))
+	if e != 0 {
+		t.Fatal(e)
+	}
+	return vec[0]&1 != 0
+}
