@@ -3,13 +3,13 @@ package p9client
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/user"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hugelgupf/p9/p9"
 
@@ -35,6 +35,10 @@ type Tree struct {
 
 	mu   sync.Mutex
 	live map[uint64][]*object // by id; guards their refs as well
+
+	clunkMu sync.Mutex
+	clunks  int           // that nobody waits for and that are not answered
+	drained chan struct{} // Close waits for it
 }
 
 var _ p9srv.Backend = (*Tree)(nil)
@@ -65,10 +69,22 @@ func Attach(ctx context.Context, c *Conn, o Options) (*Tree, error) {
 	var r wire.Rattach
 	err := c.RPC(ctx, &wire.Tattach{Fid: fid, Afid: wire.NoFid, Uname: uname(o), Aname: o.Aname, UID: uid}, &r)
 	if err != nil {
-		return nil, fmt.Errorf("attaching to %q: %w", o.Aname, err)
+		c.FreeFid(fid)
+		return nil, fmt.Errorf("attaching to %q as uid %d: %w%s", o.Aname, int32(uid), err, attachAdvice(o, err))
 	}
 	t.root = t.object(fid, r.QID)
 	return t, nil
+}
+
+func attachAdvice(o Options, err error) string {
+	e, _ := errno(err)
+	switch {
+	case o.Aname == "" && (e == syscall.EPERM || e == syscall.EACCES || e == syscall.ENOENT):
+		return ": some servers, diod among them, want an export's path as aname"
+	case e == syscall.EPERM || e == syscall.EACCES:
+		return ": the server does not let this user in, or not to this tree"
+	}
+	return ""
 }
 
 // uname is the name to attach with: what the options say, or this process's user's.
@@ -107,11 +123,30 @@ func DialP9(ctx context.Context, addr string, opts ...p9.ClientOpt) (*p9.Client,
 // Conn is the tree's connection.
 func (t *Tree) Conn() *Conn { return t.c }
 
-// Close ends the connection, and with it all objects and files.
-func (t *Tree) Close() error { return t.c.Close() }
+// closeTime bounds the wait of Close for the last replies.
+const closeTime = 2 * time.Second
 
-// LocalAddr is this side's address.
-func (t *Tree) LocalAddr() net.Addr { return t.c.nc.LocalAddr() }
+// Close ends the connection, and with it all objects and files. It first waits
+// for the answers to what was released: there are servers that a reply to
+// somebody who has hung up ends for everybody (diod, by SIGPIPE).
+func (t *Tree) Close() error {
+	t.clunk(t.root.fid)
+	t.clunkMu.Lock()
+	drained := make(chan struct{})
+	if t.drained = drained; t.clunks == 0 {
+		close(drained)
+		t.drained = nil
+	}
+	t.clunkMu.Unlock()
+	timer := time.NewTimer(closeTime)
+	defer timer.Stop()
+	select {
+	case <-drained:
+	case <-t.c.Done():
+	case <-timer.C:
+	}
+	return t.c.Close()
+}
 
 // Root is the directory aname below the root that was attached to.
 func (t *Tree) Root(ctx context.Context, cred *p9srv.Cred, aname string) (p9srv.Object, error) {
@@ -158,7 +193,18 @@ func (t *Tree) StatFS(ctx context.Context) (wire.StatFS, error) {
 
 // clunk gives a fid up; nobody waits for it.
 func (t *Tree) clunk(fid uint32) {
-	t.c.Go(&wire.Tclunk{Fid: fid}, &wire.Rclunk{}, func(error) { t.c.FreeFid(fid) })
+	t.clunkMu.Lock()
+	t.clunks++
+	t.clunkMu.Unlock()
+	t.c.Go(&wire.Tclunk{Fid: fid}, &wire.Rclunk{}, func(error) {
+		t.c.FreeFid(fid)
+		t.clunkMu.Lock()
+		defer t.clunkMu.Unlock()
+		if t.clunks--; t.clunks == 0 && t.drained != nil {
+			close(t.drained)
+			t.drained = nil
+		}
+	})
 }
 
 // clunkWait gives a fid up and waits for the server's word, which may be the
@@ -172,7 +218,7 @@ func (t *Tree) clunkWait(ctx context.Context, fid uint32) error {
 	select {
 	case err := <-done:
 		if err != nil {
-			return fmt.Errorf("Tclunk: %w", err)
+			return fmt.Errorf("clunk: %w", err)
 		}
 		return nil
 	case <-ctx.Done():

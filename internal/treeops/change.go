@@ -152,16 +152,26 @@ func (t *Tree) Remove(ctx context.Context, name string, recursive bool) error {
 		return pathErr("rm", name, err)
 	}
 	err = dir.Obj.Unlink(ctx, t.cred, base, 0)
-	// POSIX says EPERM of a directory, Linux EISDIR.
-	if err == nil || !recursive || !isErrno(err, syscall.EISDIR) && !isErrno(err, syscall.EPERM) {
+	if err == nil || !recursive || !mayBeDir(err) {
 		dir.Release()
 		return pathErr("rm", name, err)
 	}
 	return runPool(ctx, t.opt.Workers, func(ctx context.Context, p *pool) error {
 		r := &remover{t: t, pool: p}
 		p.own(dir)
-		return r.dir(ctx, dir, base, &countdown{n: 1, done: func() error { p.free(dir); return nil }})
+		return r.dir(ctx, dir, base, err, &countdown{n: 1, done: func() error { p.free(dir); return nil }})
 	})
+}
+
+// mayBeDir says whether an unlink may have failed because the name is a
+// directory's: Linux says EISDIR, POSIX EPERM, some servers try rmdir(2).
+func mayBeDir(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EISDIR, syscall.EPERM, syscall.ENOTEMPTY, syscall.EEXIST} {
+		if isErrno(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // remover removes one tree.
@@ -170,8 +180,9 @@ type remover struct {
 	pool *pool
 }
 
-// dir removes the directory name in parent, after all that is in it.
-func (r *remover) dir(ctx context.Context, parent *Node, name string, up *countdown) error {
+// dir removes the directory name in parent, after all that is in it. If it is
+// none, why is the answer to its unlink.
+func (r *remover) dir(ctx context.Context, parent *Node, name string, why error, up *countdown) error {
 	p := path.Join(parent.Path, name)
 	obj, attr, err := parent.Obj.Walk(ctx, r.t.cred, name)
 	if err != nil {
@@ -179,8 +190,8 @@ func (r *remover) dir(ctx context.Context, parent *Node, name string, up *countd
 	}
 	n := &Node{Obj: obj, Attr: attr, Path: p}
 	r.pool.own(n)
-	if !n.IsDir() { // EPERM was the true answer to the unlink
-		return pathErr("rm", p, syscall.EPERM)
+	if !n.IsDir() {
+		return pathErr("rm", p, why)
 	}
 	list, err := r.t.readDir(ctx, n)
 	if err != nil {
@@ -198,11 +209,11 @@ func (r *remover) dir(ctx context.Context, parent *Node, name string, up *countd
 	for _, e := range list {
 		r.pool.add(func(ctx context.Context) error {
 			if e.Type == TypeDir {
-				return r.dir(ctx, n, e.Name, c)
+				return r.dir(ctx, n, e.Name, syscall.ENOTDIR, c)
 			}
 			err := n.Obj.Unlink(ctx, r.t.cred, e.Name, 0)
-			if isErrno(err, syscall.EISDIR) {
-				return r.dir(ctx, n, e.Name, c)
+			if err != nil && mayBeDir(err) {
+				return r.dir(ctx, n, e.Name, err, c)
 			}
 			if err != nil && !isErrno(err, syscall.ENOENT) {
 				return pathErr("rm", e.Path, err)

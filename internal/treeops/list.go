@@ -176,10 +176,11 @@ func (t *Tree) readDir(ctx context.Context, n *Node) ([]Entry, error) {
 				return false
 			}
 			e := Entry{Name: d.Name, Path: path.Join(n.Path, d.Name), Type: d.Type}
-			if e.Type == syscall.DT_UNKNOWN && d.QID.Type&wire.QTDir != 0 {
+			// Some servers send no d_type, or something else in its place.
+			switch {
+			case d.QID.Type&wire.QTDir != 0:
 				e.Type = TypeDir
-			}
-			if e.Type == syscall.DT_UNKNOWN && d.QID.Type&wire.QTSymlink != 0 {
+			case d.QID.Type&wire.QTSymlink != 0:
 				e.Type = TypeSymlink
 			}
 			list = append(list, e)

@@ -43,7 +43,7 @@ func (t *Tree) Put(ctx context.Context, local, name string, opt CopyOptions) err
 	if !opt.Recursive {
 		return pathErr("put", local, syscall.EISDIR)
 	}
-	dst, err := t.mkdirAt(ctx, name, 0o700)
+	dst, err := t.mkdirAt(ctx, name, dirMode(fi))
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,9 @@ func (t *Tree) PutStream(ctx context.Context, r io.Reader, name string, mode fs.
 	return t.putFile(ctx, dir, base, r, wire.SetAttr{Valid: wire.SetMode, Mode: uint32(mode.Perm())})
 }
 
+// dirMode is what a directory is made with: writable for us until it is complete.
+func dirMode(fi fs.FileInfo) uint32 { return uint32(fi.Mode().Perm()) | 0o700 }
+
 // fileAttr is what a copy of fi gets.
 func fileAttr(fi fs.FileInfo, opt CopyOptions) wire.SetAttr {
 	set := wire.SetAttr{Valid: wire.SetMode, Mode: uint32(fi.Mode().Perm())}
@@ -88,21 +91,22 @@ func fileAttr(fi fs.FileInfo, opt CopyOptions) wire.SetAttr {
 func (t *Tree) putFile(ctx context.Context, dir *Node, base string, r io.Reader, set wire.SetAttr) (err error) {
 	name := path.Join(dir.Path, base)
 	tmp := tempName()
-	obj, f, _, err := dir.Obj.Create(ctx, t.cred, tmp, wire.OWronly|wire.OExcl, set.Mode, t.cred.GID)
+	obj, f, attr, err := dir.Obj.Create(ctx, t.cred, tmp, wire.OWronly|wire.OExcl, set.Mode, t.cred.GID)
 	if err != nil {
+		if ctx.Err() != nil { // a server may have made it all the same
+			t.cleanUp(ctx, dir, tmp)
+		}
 		return pathErr("create", name, err)
 	}
 	defer obj.Release()
 	defer func() {
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-			defer cancel()
-			_ = dir.Obj.Unlink(ctx, t.cred, tmp, 0)
+			t.cleanUp(ctx, dir, tmp)
 		}
 	}()
 	_, err = t.writeIn(ctx, f, r)
-	if err == nil {
-		// The create's mode went through no umask of ours; a server's may have taken bits.
+	// The create made it with that mode, unless the server has a umask.
+	if err == nil && (set.Valid != wire.SetMode || attr.Mode&0o7777 != set.Mode) {
 		err = obj.SetAttr(ctx, t.cred, f, set)
 	}
 	if cerr := f.Close(context.WithoutCancel(ctx)); err == nil {
@@ -115,6 +119,13 @@ func (t *Tree) putFile(ctx context.Context, dir *Node, base string, r io.Reader,
 		t.opt.Progress(1, 0)
 	}
 	return pathErr("put", name, err)
+}
+
+// cleanUp removes a temporary file, after a cancel too.
+func (t *Tree) cleanUp(ctx context.Context, dir *Node, tmp string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	_ = dir.Obj.Unlink(ctx, t.cred, tmp, 0)
 }
 
 // putter copies one local tree.
@@ -134,8 +145,10 @@ func (g *putter) dir(ctx context.Context, rel string, fi fs.FileInfo, dst *Node,
 	c := &countdown{n: 1, done: func() error {
 		defer g.pool.free(dst)
 		// The tasks of a pool end before its context does.
-		if err := dst.Obj.SetAttr(g.pool.ctx, g.t.cred, nil, fileAttr(fi, g.opt)); err != nil {
-			return pathErr("set attributes of", dst.Path, err)
+		if set := fileAttr(fi, g.opt); set.Valid != wire.SetMode || dst.Attr.Mode&0o7777 != set.Mode {
+			if err := dst.Obj.SetAttr(g.pool.ctx, g.t.cred, nil, set); err != nil {
+				return pathErr("set attributes of", dst.Path, err)
+			}
 		}
 		if parent != nil {
 			return parent.release()
@@ -159,7 +172,7 @@ func (g *putter) entry(ctx context.Context, rel string, e fs.DirEntry, dst *Node
 	name := e.Name()
 	switch {
 	case fi.IsDir():
-		sub, err := g.t.mkdirIn(ctx, dst, name, 0o700)
+		sub, err := g.t.mkdirIn(ctx, dst, name, dirMode(fi))
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"echo9/internal/netaddr"
+	"echo9/p9srv"
+	"echo9/p9srv/dirfs"
+)
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "serve", ArgsUsage: "DIR", Usage: "export a directory over 9P2000.L",
+		Category: "Server and mounts", HideHelpCommand: true,
+		Flags: append(serverFlags(),
+			&cli.StringSliceFlag{Name: "listen", Usage: "listen at `ADDR`; may be given many times (default: a private unix socket)"},
+			&cli.StringFlag{Name: "as", Value: "self", Usage: "as whom those act who come by TCP or vsock: self, a uid, or client (as whom they say)"},
+		),
+		Description: `   echo9 serve DIR
+   echo9 serve --listen 'tcp!127.0.0.1!5640' --listen unix!/run/x.sock DIR
+   echo9 serve --listen 'tcp!*!564' --as 1000 --ro DIR
+
+Prints the addresses, who can get in, and as whom they act. On a unix socket
+the kernel says who somebody is. TCP has no passwords: whoever reaches the
+port is let in as --as says.`,
+		Action: func(c *cli.Context) error {
+			if err := checkOperands(c, 1, 1); err != nil {
+				return err
+			}
+			return serve(c, c.Args().First())
+		},
+	}
+}
+
+// serverFlags are those of serve and up.
+func serverFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "ro", Usage: "refuse every change"},
+		&cli.DurationFlag{Name: "lease", Value: 30 * time.Second, Usage: "how long a client that has gone silent keeps its tokens"},
+		&cli.StringFlag{Name: "state", Usage: "the server's private `DIR`ectory, on the same file system (default: .echo9 in the export)"},
+		&cli.BoolFlag{Name: "trace", Usage: "print every message of the wire on stderr"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say what is going on, on stderr"},
+	}
+}
+
+// export is a directory being served.
+type export struct {
+	fs     *dirfs.FS
+	server *p9srv.Server
+}
+
+// openExport opens the directory and makes its server, which listens nowhere yet.
+func openExport(c *cli.Context, dir string, users p9srv.Users) (*export, error) {
+	logf := func(string, ...any) {}
+	if c.Bool("verbose") {
+		logf = logger(c.App.ErrWriter)
+	}
+	fs, err := dirfs.Open(dir, dirfs.Options{State: c.String("state"), ReadOnly: c.Bool("ro"), Logf: logger(c.App.ErrWriter)})
+	if err != nil {
+		return nil, err
+	}
+	cfg := p9srv.Config{Backend: fs, Users: users, Logf: logf}
+	if c.Bool("trace") {
+		cfg.Trace = tracer(c.App.ErrWriter)
+	}
+	return &export{fs, p9srv.New(cfg)}, nil
+}
+
+// shutdownTime bounds the wait for requests that are under way at the end.
+const shutdownTime = 5 * time.Second
+
+func (e *export) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	err := e.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = e.server.Close()
+	}
+	return errors.Join(err, e.fs.Close())
+}
+
+func logger(w io.Writer) func(string, ...any) {
+	line := tracer(w)
+	return func(format string, args ...any) { line("echo9: " + fmt.Sprintf(format, args...)) }
+}
+
+func serve(c *cli.Context, dir string) error {
+	users, err := p9srv.ParseUsers(c.String("as"))
+	if err != nil {
+		return usageError("serve: --as: %v", err)
+	}
+	if c.Duration("lease") < 100*time.Millisecond {
+		return usageError("serve: a lease of %v is too short; say 100ms or more", c.Duration("lease"))
+	}
+	addrs, err := listenAddrs(c, dir)
+	if err != nil {
+		return err
+	}
+	e, err := openExport(c, dir, users)
+	if err != nil {
+		return err
+	}
+	err = serveAt(c, e, addrs, users)
+	return errors.Join(err, e.close())
+}
+
+// listenAddrs reads --listen.
+func listenAddrs(c *cli.Context, dir string) ([]netaddr.Addr, error) {
+	var addrs []netaddr.Addr
+	for _, s := range c.StringSlice("listen") {
+		a, err := netaddr.Parse(s)
+		if err != nil {
+			return nil, usageError("%s: --listen: %v", c.Command.Name, err)
+		}
+		addrs = append(addrs, a)
+	}
+	if len(addrs) > 0 {
+		return addrs, nil
+	}
+	a, err := netaddr.Private(socketName(dir))
+	return []netaddr.Addr{a}, err
+}
+
+// socketName is the same for the same directory, so that the address of a
+// server stays what it was.
+func socketName(dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		abs = dir
+	}
+	base := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, filepath.Base(abs))
+	base = strings.TrimLeft(base, "-")
+	if len(base) > 32 {
+		base = base[:32]
+	}
+	sum := sha256.Sum256([]byte(abs))
+	return strings.TrimLeft(fmt.Sprintf("%s-%x", base, sum[:4]), "-")
+}
+
+// serveAt listens everywhere, says so, and serves until c's context ends.
+func serveAt(c *cli.Context, e *export, addrs []netaddr.Addr, users p9srv.Users) error {
+	ctx, cancel := context.WithCancelCause(c.Context)
+	defer cancel(nil)
+	var listeners []net.Listener
+	out := c.App.Writer
+	for _, a := range addrs {
+		l, err := a.Listen(ctx)
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return err
+		}
+		listeners = append(listeners, l)
+		if a.Net == netaddr.Stdio {
+			out = c.App.ErrWriter // stdout is the connection
+		}
+	}
+	mode := "read-write"
+	if c.Bool("ro") {
+		mode = "read-only"
+	}
+	fmt.Fprintf(out, "serving %s, %s\n", e.fs.Dir(), mode)
+	for i, l := range listeners {
+		at := listening(addrs[i], l)
+		fmt.Fprintf(out, "at %s\n   %s\n", at, whoGetsIn(at, users))
+	}
+	for _, cap := range e.fs.Capabilities() {
+		fmt.Fprintf(out, "host: %s\n", cap)
+	}
+	fmt.Fprintf(out, "try: echo9 -a %s ls -l /\n", listening(addrs[0], listeners[0]))
+	var wg sync.WaitGroup
+	for _, l := range listeners {
+		wg.Go(func() {
+			err := e.server.Serve(ctx, l)
+			if ctx.Err() == nil && err != nil && !errors.Is(err, io.EOF) {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// listening is the address to paste: with the port that the system chose, and
+// this machine's name where it listens at all addresses.
+func listening(a netaddr.Addr, l net.Listener) netaddr.Addr {
+	if a.Net != netaddr.TCP {
+		return a
+	}
+	a = netaddr.Of(l.Addr())
+	if a.Host == "" {
+		if host, err := os.Hostname(); err == nil {
+			a.Host = host
+		}
+	}
+	return a
+}
+
+// whoGetsIn says who can connect, and as whom they act.
+func whoGetsIn(a netaddr.Addr, users p9srv.Users) string {
+	self := userName(uint32(os.Geteuid()))
+	if a.Net == netaddr.Unix {
+		if os.Geteuid() != 0 {
+			return "who can open the socket: " + self + " and root; everybody acts as " + self
+		}
+		return "who can open the socket: root; acts as whom it names"
+	}
+	who := "anybody who reaches this port, over the network too"
+	if a.IsLocal() {
+		who = "any process of this machine"
+	}
+	if a.Net == netaddr.FD || a.Net == netaddr.Stdio {
+		who = "who has the other end"
+	}
+	as := "acts as " + self + ", the server's own user"
+	if os.Geteuid() == 0 {
+		switch u := users.String(); u {
+		case "client":
+			as = "acts as whoever it says it is, root too (--as client)"
+		case "self":
+		default:
+			uid, _ := strconv.ParseUint(u, 10, 32)
+			as = "acts as " + userName(uint32(uid))
+		}
+	}
+	return who + "; " + as
+}
+
+func userName(uid uint32) string {
+	n := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(n); err == nil {
+		return u.Username + " (uid " + n + ")"
+	}
+	return "uid " + n
+}
