@@ -88,7 +88,7 @@ func (t *Tree) write(ctx context.Context, fid uint32, p []byte, off int64) (int,
 			return n, err
 		}
 		if r.Count == 0 || int(r.Count) > len(p)-n {
-			return n, fmt.Errorf("Rwrite of %d bytes where %d were sent: %w", r.Count, len(p)-n, syscall.EIO)
+			return n, fmt.Errorf("an Rwrite of %d bytes where %d were sent: %w", r.Count, len(p)-n, syscall.EIO)
 		}
 		n += int(r.Count)
 	}

@@ -80,7 +80,7 @@ func (o *object) walk(ctx context.Context, names ...string) (uint32, wire.QID, e
 		return 0, wire.QID{}, fmt.Errorf("%q: %w", names[len(r.QIDs)], syscall.ENOENT)
 	case len(r.QIDs) > len(names):
 		o.t.clunk(fid)
-		return 0, wire.QID{}, fmt.Errorf("Rwalk with %d qids for %d names: %w", len(r.QIDs), len(names), syscall.EPROTO)
+		return 0, wire.QID{}, fmt.Errorf("an Rwalk with %d qids for %d names: %w", len(r.QIDs), len(names), syscall.EPROTO)
 	case len(names) == 0:
 		return fid, o.qid, nil
 	}
