@@ -21,8 +21,9 @@ type Waker interface {
 
 // Ticket is the right to run one operation.
 type Ticket interface {
-	// Resolved is what the i-th element is: the object its name is bound to, 0 when it is not.
-	Resolved(i int) uint64
+	// Resolved is what the i-th element is: the object its name is bound to, 0 when it is
+	// not. False: nobody looked.
+	Resolved(i int) (id uint64, known bool)
 	// Done gives the ticket back, or withdraws the question.
 	Done()
 }

@@ -41,7 +41,8 @@ type conn struct {
 	held     int // bytes of requests that wait
 	stalled  []*request
 	runq     []*request
-	workers  int // goroutines other than the leader
+	workers  int  // goroutines other than the leader
+	kicked   bool // one of them is about to write
 	draining bool
 	closed   bool
 	err      error // why it ended
@@ -343,9 +344,24 @@ func (c *conn) enqueue(r *request) {
 	}
 }
 
+// kick has written what another connection's goroutine has queued.
+func (c *conn) kick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kicked || c.out.writing || len(c.out.segs) == 0 || c.closed {
+		return
+	}
+	c.kicked = true
+	c.workers++
+	go c.work()
+}
+
 // work does what is queued, and ends.
 func (c *conn) work() {
 	for {
+		c.mu.Lock()
+		c.kicked = false // who queues something from now on sees to it that it is written
+		c.mu.Unlock()
 		c.flush()
 		c.mu.Lock()
 		var r *request
@@ -457,7 +473,7 @@ func (c *conn) abortWaiting() {
 	var dead []*request
 	c.mu.Lock()
 	for _, r := range c.tags {
-		if r.state == reqParked || r.state == reqStalled {
+		if r.state == reqParked || r.state == reqStalled || r.state == reqDeferred {
 			r.aborted, r.flushed = true, true
 			r.cancel()
 			c.forget(r)

@@ -268,7 +268,7 @@ func (r *request) move(from *objRef, oldName string, to *objRef, newName string,
 			}
 			id = want.ID()
 		}
-		if !across || r.dirMove || r.ticket == nil {
+		if _, managed := r.resolved(0); !across || r.dirMove || !managed {
 			break
 		}
 		o, _, err := from.Walk(r, r.f.cred, oldName)

@@ -63,19 +63,21 @@ type hotMessages struct {
 type reqState uint8
 
 const (
-	reqRunning reqState = iota // on some goroutine
-	reqQueued                  // in conn.runq
-	reqParked                  // waits for its ticket
-	reqStalled                 // waits for the client to take replies
-	reqFlush                   // a Tflush that waits for the request that it names
-	reqDead                    // taken out
+	reqRunning  reqState = iota // on some goroutine
+	reqQueued                   // in conn.runq
+	reqParked                   // waits for its ticket
+	reqStalled                  // waits for the client to take replies
+	reqDeferred                 // the Authority answers it
+	reqFlush                    // a Tflush that waits for the request that it names
+	reqDead                     // taken out
 )
 
 // What an operation answers when it cannot go on now: it is done again from the start
 // (walks: from the step they are at) when it can.
 var (
-	errParked  = errors.New("waits for a token")
-	errStalled = errors.New("waits for the client to take replies")
+	errDeferred = errors.New("answered by the Authority")
+	errParked   = errors.New("waits for a token")
+	errStalled  = errors.New("waits for the client to take replies")
 )
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -124,9 +126,13 @@ func (r *request) exec() error {
 func (r *request) run() {
 	for {
 		err := r.exec()
-		if (err == errParked || err == errStalled) && !r.c.park(r, err) {
-			continue
-		} else if err != errParked && err != errStalled {
+		switch err {
+		case errDeferred:
+		case errParked, errStalled:
+			if !r.c.park(r, err) {
+				continue
+			}
+		default:
 			r.c.finish(r, err)
 		}
 		return
@@ -148,10 +154,10 @@ func (r *request) admit(elems ...tokens.Elem) error {
 		}
 		return err
 	}
-	r.shared = true // the Admission may keep r
 	t, ok := a.Admit(r.c.sessionID(), append(r.hot.elems[:0], elems...), r)
 	r.ticket = t
 	if !ok {
+		r.shared = true // the Admission keeps r
 		return errParked
 	}
 	return nil
@@ -162,7 +168,38 @@ func (r *request) resolved(i int) (uint64, bool) {
 	if r.ticket == nil {
 		return 0, false
 	}
-	return r.ticket.Resolved(i), true
+	return r.ticket.Resolved(i)
+}
+
+// deferReply leaves the answer to the Authority: from here on the request belongs to who
+// takes it out of the books, by answer or by a flush. It is called before the Authority gets
+// to know the request, which then answers errDeferred.
+func (r *request) deferReply(t Ticket) error {
+	r.shared = true
+	if !r.own {
+		r.body, r.own = append([]byte(nil), r.body...), true
+	}
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.flushed || r.aborted {
+		return syscall.EINTR
+	}
+	r.ticket = t
+	r.state = reqDeferred
+	return nil
+}
+
+// answer answers a deferred request, unless it was taken out.
+func (c *conn) answer(r *request, m wire.Message) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.state != reqDeferred {
+		return false
+	}
+	c.queue(r.tag, m)
+	c.forget(r)
+	return true
 }
 
 // done gives the ticket back.

@@ -90,6 +90,9 @@ func New(cfg Config) *Server {
 		cfg.Logf = func(string, ...any) {}
 	}
 	s := &Server{cfg: cfg, admission: cfg.Admission, listeners: map[Listener]struct{}{}, conns: map[*conn]struct{}{}}
+	if cfg.Authority != nil {
+		s.admission = cfg.Authority
+	}
 	s.gone.L = &s.mu
 	s.mon.server, s.mon.wake = s, make(chan struct{}, 1)
 	return s

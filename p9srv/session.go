@@ -1,12 +1,67 @@
 package p9srv
 
-import "syscall"
+import (
+	"crypto/subtle"
+	"fmt"
+	"math"
+	"syscall"
+	"time"
 
-// Authority is under way.
-type Authority struct{}
+	"echo9/internal/wire"
+	"echo9/tokens"
+)
 
-type session struct{ id uint64 }
+// session is a client with the extension, over all its connections. Its fields
+// are guarded by Authority.mu, but those set once.
+type session struct {
+	a      *Authority
+	id     uint64
+	client [16]byte
+	secret [16]byte
+	name   string
+	root   wire.QID
+	aname  string
+	cred   Cred // as whom the server looks things up for it
 
+	// Whom it acts for: one user, those of allowed, or anybody.
+	uid     uint32 // wire.NoUID: not one
+	allowed map[uint32]bool
+	any     bool
+
+	conn     *conn // nil while it is away
+	since    int64 // of conn being nil, or of conn
+	resuming *request
+	told     bool // the client has sent something since it was told what it lost
+	peer     Peer
+	proc     *process // nil: not known
+	over     bool     // its lease is over, and that was said
+	ended    bool     // it is gone, but a cut of it is still being applied
+	pending  bool     // it said that it has work that is not committed
+
+	ranges    []wire.IDRange
+	given     uint64 // ids in ranges
+	made      uint64 // objects created
+	posted    []*request
+	unsaid    []recallOut // recalls for which no Trecall is left
+	cuts      map[uint64]*partialCut
+	cutBytes  int
+	committed map[uint64]*partialCut // whole, on their way through the manager
+}
+
+func (s *session) label() string { return fmt.Sprintf("%d (%s)", s.id, s.name) }
+
+// userFor is as whom the session acts that names the user uid.
+func (s *session) userFor(uid uint32) (uint32, error) {
+	switch {
+	case s.uid != wire.NoUID:
+		return s.uid, nil
+	case uid == wire.NoUID, !s.any && !s.allowed[uid]:
+		return 0, fmt.Errorf("session %s may not act for user %d: %w", s.label(), uid, syscall.EPERM)
+	}
+	return uid, nil
+}
+
+// sessionID is the number of the connection's session, 0 for plain clients.
 func (c *conn) sessionID() uint64 {
 	if s := c.session.Load(); s != nil {
 		return s.id
@@ -14,6 +69,383 @@ func (c *conn) sessionID() uint64 {
 	return 0
 }
 
-func (s *session) userFor(uint32) (uint32, error) { return 0, syscall.EPERM }
+// endSession is called when the connection ends, or begins anew.
+func (c *conn) endSession() {
+	if s := c.session.Swap(nil); s != nil {
+		s.a.disconnected(s, c)
+	}
+}
 
-func (c *conn) endSession() {}
+func (r *request) tsession() error {
+	var m wire.Tsession
+	if err := r.decode(&m); err != nil {
+		return err
+	}
+	c, a := r.c, r.c.srv.cfg.Authority
+	if m.Flags&^(wire.SessionResume|wire.SessionEnd|wire.SessionAnyUser) != 0 {
+		return syscall.EINVAL
+	}
+	if m.Flags&wire.SessionEnd != 0 {
+		return a.leave(r, c)
+	}
+	if s := c.session.Load(); s != nil && (m.Flags&wire.SessionResume == 0 || s.client != m.Client) {
+		return syscall.EBUSY // one session a connection
+	}
+	if m.Flags&wire.SessionResume != 0 {
+		a.mu.Lock()
+		known := a.clients[m.Client] != nil
+		a.mu.Unlock()
+		if known {
+			return a.resume(r, &m)
+		}
+		// It is forgotten: the client gets a new one, which does not say that it was resumed.
+	}
+	return a.open(r, &m)
+}
+
+// open makes a session.
+func (a *Authority) open(r *request, m *wire.Tsession) error {
+	c := r.c
+	s := &session{
+		a: a, client: m.Client, secret: m.Secret, name: m.Name, aname: m.Aname, conn: c, peer: c.peer, told: true,
+		cuts: map[uint64]*partialCut{}, committed: map[uint64]*partialCut{}, since: a.cfg.Clock(),
+	}
+	if err := a.whom(s, c, m); err != nil {
+		return err
+	}
+	root, err := a.cfg.Backend.Root(r, &s.cred, m.Aname)
+	if err != nil {
+		return err
+	}
+	s.root = root.QID()
+	root.Release()
+	first, err := a.cfg.Backend.AllocIDs(a.cfg.IDs)
+	if err != nil {
+		return err
+	}
+	if c.peer.HasCred {
+		s.proc = openProcess(c.nc, c.peer.PID)
+	}
+
+	// From here on plain operations ask the manager. Those that did not are waited for.
+	a.gate.mu.Lock()
+	a.gate.managed.Store(true)
+	a.gate.mu.Unlock()
+
+	a.mu.Lock()
+	defer a.unlock(c)
+	if old := a.clients[m.Client]; old != nil {
+		if !sameSecret(old, m) {
+			s.proc.close()
+			a.checkGate()
+			return syscall.EPERM
+		}
+		a.endSession(old, "its client begins anew")
+	}
+	if len(a.sessions) >= a.cfg.MaxSessions || a.closed {
+		s.proc.close()
+		a.checkGate()
+		return syscall.EAGAIN
+	}
+	a.lastSession++
+	s.id = a.lastSession
+	s.cred.Session = s.id
+	a.sessions[s.id], a.clients[s.client] = s, s
+	a.gate.managed.Store(true)
+	a.step(tokens.Input{Kind: tokens.InSessionOpen, Session: tokens.SessionID(s.id)})
+	ids := a.giveIDs(s, first)
+	c.session.Store(s)
+	a.startTicking()
+	a.cfg.Logf("session %s begins: %s", s.label(), c.peer.Addr)
+	reply := a.describe(s)
+	reply.Lease, reply.IDs = uint32(a.cfg.Lease/time.Millisecond), ids
+	r.reply = reply
+	return nil
+}
+
+// whom decides for whom a session acts.
+func (a *Authority) whom(s *session, c *conn, m *wire.Tsession) error {
+	own, err := a.cfg.Users.uidFor(c.peer, wire.NoUID, "")
+	if err != nil {
+		return err
+	}
+	s.uid = own
+	if a.cfg.Users.anyUser(c.peer) {
+		switch {
+		case m.Flags&wire.SessionAnyUser != 0:
+			s.uid, s.any = wire.NoUID, true
+		case len(m.Users) == 1:
+			s.uid = m.Users[0]
+		case len(m.Users) > 1:
+			s.uid, s.allowed = wire.NoUID, map[uint32]bool{}
+			for _, u := range m.Users {
+				s.allowed[u] = true
+			}
+		}
+		if s.uid == wire.NoUID && len(m.Users) == 1 && !s.any {
+			return syscall.EINVAL
+		}
+	}
+	s.cred.UID = own
+	if s.uid != wire.NoUID {
+		s.cred.UID = s.uid
+	}
+	s.cred.GID, s.cred.Groups = a.groups.lookup(s.cred.UID)
+	return nil
+}
+
+func sameSecret(s *session, m *wire.Tsession) bool {
+	return subtle.ConstantTimeCompare(s.secret[:], m.Secret[:]) == 1
+}
+
+// describe is what Rsession says of a session, but for its lease, ids and losses. mu is held.
+func (a *Authority) describe(s *session) *wire.Rsession {
+	m := &wire.Rsession{
+		Session: s.id, Epoch: a.cfg.Epoch, Time: time.Now().UnixNano(), UID: s.uid, GID: wire.NoUID, Root: s.root,
+		MaxCutBytes: uint32(min(a.cfg.MaxCutBytes, math.MaxUint32)), MaxCutRecords: uint32(a.cfg.MaxCutRecords),
+	}
+	if s.any {
+		m.Flags |= wire.SessionAnyUser
+	}
+	if s.uid != wire.NoUID {
+		m.GID = s.cred.GID
+	}
+	return m
+}
+
+// giveIDs adds a range to the session's. mu is held.
+func (a *Authority) giveIDs(s *session, first uint64) wire.IDRange {
+	ids := wire.IDRange{First: first, Count: a.cfg.IDs, Gen: uint64(a.m.NewGen())}
+	s.ranges = append(s.ranges, ids)
+	s.given += ids.Count
+	return ids
+}
+
+// rangeOf is the session's range that an id is from. mu is held.
+func (s *session) rangeOf(id uint64) (wire.IDRange, bool) {
+	for i := len(s.ranges) - 1; i >= 0; i-- {
+		if r := s.ranges[i]; id >= r.First && id-r.First < r.Count {
+			return r, true
+		}
+	}
+	return wire.IDRange{}, false
+}
+
+// resume gives a session a new connection. What the old one may still bring is thrown away.
+func (a *Authority) resume(r *request, m *wire.Tsession) error {
+	c := r.c
+	var old *conn
+	a.mu.Lock()
+	defer func() {
+		a.unlock(c)
+		if old != nil {
+			old.hangUp(fmt.Errorf("the session has gone on to another connection"))
+		}
+	}()
+	s := a.clients[m.Client]
+	switch {
+	case s == nil:
+		return syscall.ESTALE
+	case !sameSecret(s, m):
+		return syscall.EPERM
+	case s.resuming != nil:
+		return syscall.EBUSY
+	}
+	if old = s.conn; old == c {
+		old = nil
+	} else if old != nil {
+		a.hungUp(s)
+	}
+	if err := r.deferReply(nil); err != nil {
+		return err
+	}
+	s.conn, s.resuming, s.since, s.peer, s.told = c, r, a.cfg.Clock(), c.peer, false
+	s.over = false
+	c.session.Store(s)
+	if c.peer.HasCred {
+		s.proc.close()
+		s.proc = openProcess(c.nc, c.peer.PID)
+	}
+	a.step(tokens.Input{Kind: tokens.InConnected, Session: tokens.SessionID(s.id)})
+	return errDeferred
+}
+
+// resumed answers the Tsession that resumes. mu is held.
+func (a *Authority) resumed(s *session, o *tokens.Output) {
+	r := s.resuming
+	s.resuming = nil
+	if r == nil {
+		return
+	}
+	m := a.describe(s)
+	m.Flags |= wire.SessionResume
+	m.Lease, m.LastCut = uint32(o.Lease/int64(time.Millisecond)), o.Cut
+	for _, l := range o.Lost {
+		m.Lost = append(m.Lost, wire.LostToken{ID: l.ID, Left: uint8(l.Left)})
+	}
+	if n := len(s.ranges); n > 0 {
+		m.IDs = wire.IDRange{Gen: s.ranges[n-1].Gen} // it has its ranges; Trenew gives more
+	}
+	a.send(r, m)
+	a.cfg.Logf("session %s is back: %s; %d objects lost", s.label(), s.peer.Addr, len(o.Lost))
+}
+
+// heard notes that the session's client has sent something: it knows what it was told. mu is held.
+func (a *Authority) heard(s *session) {
+	if !s.told {
+		s.told = true
+		a.step(tokens.Input{Kind: tokens.InTold, Session: tokens.SessionID(s.id)})
+	}
+}
+
+// mine is the session of the connection, unless it has gone on to another one. mu is held.
+func (a *Authority) mine(c *conn) *session {
+	if s := c.session.Load(); s != nil && s.conn == c && a.sessions[s.id] == s {
+		return s
+	}
+	return nil
+}
+
+// errNoSession is the answer to the extension's messages of a connection without a session.
+const errNoSession = syscall.ESTALE
+
+// leave ends the connection's session at the client's wish.
+func (a *Authority) leave(r *request, c *conn) error {
+	a.mu.Lock()
+	defer a.unlock(c)
+	s := a.mine(c)
+	if s == nil {
+		return errNoSession
+	}
+	reply := a.describe(s)
+	reply.Flags |= wire.SessionEnd
+	a.endSession(s, "its client has ended it")
+	c.session.Store(nil)
+	r.reply = reply
+	return nil
+}
+
+// hungUp forgets what hangs on the session's connection. mu is held.
+func (a *Authority) hungUp(s *session) {
+	s.conn, s.since = nil, a.cfg.Clock()
+	s.posted, s.unsaid, s.resuming = nil, nil, nil
+	s.cuts, s.cutBytes = map[uint64]*partialCut{}, 0
+	for _, p := range s.committed {
+		s.cutBytes += p.bytes
+	}
+	a.step(tokens.Input{Kind: tokens.InDisconnected, Session: tokens.SessionID(s.id)})
+	// Cuts that waited behind the one at work are forgotten by the manager.
+	for n, p := range s.committed {
+		if !p.going {
+			delete(s.committed, n)
+			s.cutBytes -= p.bytes
+		}
+	}
+}
+
+// disconnected: the connection of a session is gone.
+func (a *Authority) disconnected(s *session, c *conn) {
+	a.mu.Lock()
+	defer a.unlock(c)
+	if s.conn != c || a.sessions[s.id] != s {
+		return
+	}
+	a.hungUp(s)
+	if s.proc != nil {
+		a.cfg.Logf("session %s: its connection is gone", s.label())
+		a.later(func() { a.watch(s, s.proc) })
+	} else {
+		a.cfg.Logf("session %s: its connection is gone; it may come back", s.label())
+	}
+}
+
+// watch ends a session that is away when its client's process is dead.
+func (a *Authority) watch(s *session, p *process) {
+	for {
+		dead := p.dead(100 * time.Millisecond)
+		a.mu.Lock()
+		gone := a.sessions[s.id] != s || s.conn != nil || s.proc != p
+		if dead && !gone {
+			a.endSession(s, "its client is dead")
+			gone = true
+		}
+		a.unlock(nil)
+		if gone {
+			return
+		}
+	}
+}
+
+// expired: the session's lease is over. mu is held.
+func (a *Authority) expired(s *session) {
+	s.over = true
+	note := ""
+	if s.pending {
+		note = ", with work that is not committed"
+	}
+	a.cfg.Logf("session %s: its lease is over%s; what it holds goes to who wants it", s.label(), note)
+}
+
+// endSession frees all that a session has. mu is held.
+func (a *Authority) endSession(s *session, why string) {
+	note := ""
+	if s.pending {
+		note = ", with work that was not committed"
+	}
+	a.cfg.Logf("session %s ends: %s%s", s.label(), why, note)
+	if c := s.conn; c != nil && c.session.CompareAndSwap(s, nil) {
+		for _, r := range s.posted {
+			a.send(r, rlerror(errNoSession))
+		}
+	}
+	delete(a.sessions, s.id)
+	if a.clients[s.client] == s {
+		delete(a.clients, s.client)
+	}
+	s.conn, s.posted = nil, nil
+	s.proc.close()
+	id := s.id
+	a.step(tokens.Input{Kind: tokens.InSessionGone, Session: tokens.SessionID(id)})
+	for n, x := range a.asks {
+		if x.s == s {
+			delete(a.asks, n)
+			if x.r != nil {
+				a.send(x.r, rlerror(errNoSession))
+			}
+		}
+	}
+	if a.applying(s) {
+		s.ended = true // the Backend is told when the cut is done
+		a.ending++
+	} else {
+		a.later(func() { a.cfg.Backend.EndSession(id) })
+	}
+	a.checkGate()
+}
+
+// applying tells whether a cut of the session is being applied. mu is held.
+func (a *Authority) applying(s *session) bool {
+	for _, p := range s.committed {
+		if p.going {
+			return true
+		}
+	}
+	return false
+}
+
+// checkGate lets plain operations by again when there are no sessions. mu is held.
+func (a *Authority) checkGate() {
+	if len(a.sessions) == 0 && a.ending == 0 {
+		a.gate.managed.Store(false)
+	}
+}
+
+// forgetOld ends sessions that have been away for longer than courtesy bids. mu is held.
+func (a *Authority) forgetOld() {
+	now := a.cfg.Clock()
+	for _, s := range a.sessions {
+		if s.conn == nil && s.over && now-s.since > int64(a.cfg.Courtesy) {
+			a.endSession(s, "it did not come back")
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package p9srv
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"echo9/internal/boottime"
+	"echo9/internal/wire"
+	"echo9/tokens"
+)
+
+// AuthorityConfig are the settings of an Authority. Zero values mean the defaults.
+type AuthorityConfig struct {
+	Backend Committer
+	// Users says whom sessions may act for, as Config.Users does.
+	Users Users
+	// Clock counts leases (default boottime.Now).
+	Clock boottime.Clock
+	// Lease is how long a session's tokens are good without a word from it (default 10 s).
+	Lease time.Duration
+	// RecallDeadline is how long a session may be without progress while something is recalled
+	// from it (default a fifth of Lease).
+	RecallDeadline time.Duration
+	// Courtesy is how long a session that is gone and whose lease is over is remembered, while
+	// nobody wants what it holds (default 1 h).
+	Courtesy time.Duration
+	// Epoch numbers the lives of the server (default: the time of its start).
+	Epoch uint64
+	// MaxCutBytes and MaxCutRecords bound a cut (default 32 MiB and 65,536).
+	MaxCutBytes, MaxCutRecords int
+	// IDs is how many object ids a session is given at a time (default 8,192).
+	IDs uint64
+	// MaxSessions bounds the sessions, those remembered included (default 10,000).
+	MaxSessions int
+	// MaxInline bounds the contents that ride on grants, each (default 64 KiB).
+	MaxInline uint32
+	// Tokens are further settings of the token manager; its times are set from those above.
+	Tokens tokens.Config
+	Logf   func(format string, args ...any)
+}
+
+// Authority is the shell around the token manager: it admits the operations of
+// plain clients, keeps the sessions of caching ones, and applies their cuts.
+// One Authority serves one Committer, through as many Servers as there are.
+//
+// # Concurrency
+//
+// Authority.mu guards the manager, the sessions and all below. No I/O is done under
+// it. Replies that carry grants or recalls are put on a connection's queue under it, in the
+// order in which the manager decided them, so that they leave in one FIFO. Lock order: Authority.mu, then conn.mu.
+type Authority struct {
+	cfg    AuthorityConfig
+	groups groupCache
+	count  counters
+
+	// While no session exists plain operations hold gate for reading and the manager is not asked.
+	gate gate
+
+	mu          sync.Mutex
+	m           *tokens.Manager
+	asks        map[tokens.ReqID]*ask
+	lastReq     tokens.ReqID
+	sessions    map[uint64]*session
+	clients     map[[16]byte]*session
+	lastSession uint64
+	ending      int // sessions that are gone, but for a cut that is being applied
+	ticking     bool
+	closed      bool
+	// What is to be done when mu is free: filled under mu, emptied by unlock.
+	todo  []func()
+	kicks []*conn
+
+	beforeApply func(session, cut uint64)              // tests: runs between the check of a cut and its application
+	mutate      func(what string, session uint64) bool // tests: breaks a rule
+}
+
+// counters count what has happened.
+type counters struct {
+	plain, plainWaited, grants, recalls, returns, applied, refused, fenced, expired, revoked atomic.Uint64
+}
+
+// NewAuthority makes an Authority without sessions.
+func NewAuthority(cfg AuthorityConfig) *Authority {
+	if cfg.Backend == nil {
+		panic("p9srv: no Committer")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = boottime.Now
+	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = 10 * time.Second
+	}
+	if cfg.RecallDeadline <= 0 {
+		cfg.RecallDeadline = cfg.Lease / 5
+	}
+	if cfg.Courtesy <= 0 {
+		cfg.Courtesy = time.Hour
+	}
+	if cfg.Epoch == 0 {
+		cfg.Epoch = uint64(time.Now().UnixNano())
+	}
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&cfg.MaxCutBytes, 32<<20)
+	def(&cfg.MaxCutRecords, 1<<16)
+	def(&cfg.MaxSessions, 10_000)
+	if cfg.IDs == 0 {
+		cfg.IDs = 8192
+	}
+	if cfg.MaxInline == 0 {
+		cfg.MaxInline = 64 << 10
+	}
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	cfg.Tokens.Lease, cfg.Tokens.RecallDeadline = int64(cfg.Lease), int64(cfg.RecallDeadline)
+	a := &Authority{
+		cfg: cfg, m: tokens.NewManager(cfg.Tokens, 0), asks: map[tokens.ReqID]*ask{},
+		sessions: map[uint64]*session{}, clients: map[[16]byte]*session{},
+	}
+	return a
+}
+
+// unlock does what became due while mu was held: wakes the writers of connections that
+// were given replies (but cur's, whose own goroutine this is), then calls what was left to do, which locks again.
+func (a *Authority) unlock(cur *conn) {
+	todo, kicks := a.todo, a.kicks
+	a.todo, a.kicks = nil, nil
+	a.mu.Unlock()
+	for _, c := range kicks {
+		if c != cur {
+			c.kick()
+		}
+	}
+	for _, f := range todo {
+		f()
+	}
+}
+
+// step tells the manager something and does what it answers. mu is held.
+func (a *Authority) step(in tokens.Input) {
+	outs := a.m.Step(a.cfg.Clock(), in)
+	for i := range outs {
+		a.do(&outs[i])
+	}
+}
+
+// later has f done by a goroutine of its own when mu is free. mu is held.
+func (a *Authority) later(f func()) { a.todo = append(a.todo, func() { go f() }) }
+
+// do does one output of the manager. mu is held; nothing here steps the manager.
+func (a *Authority) do(o *tokens.Output) {
+	s := a.sessions[uint64(o.Session)]
+	switch o.Kind {
+	case tokens.OutResolve:
+		x := a.asks[o.Req]
+		if x == nil {
+			return
+		}
+		elem, dir, name := o.Elem, o.ID, o.Name
+		a.forAsk(x, func() { a.resolve(x, elem, dir, name) })
+	case tokens.OutGranted:
+		x := a.asks[o.Req]
+		if x == nil {
+			return
+		}
+		x.tokens = append(x.tokens[:0], o.Tokens...)
+		a.granted(x)
+	case tokens.OutDenied:
+		if x := a.asks[o.Req]; x != nil {
+			delete(a.asks, o.Req)
+			a.denied(x, o.Denied)
+		}
+	case tokens.OutRecall:
+		if s != nil {
+			a.recall(s, o)
+		}
+	case tokens.OutRevoked:
+		a.count.revoked.Add(1)
+		if s != nil {
+			a.cfg.Logf("session %s: lost object %d (generation %d, %v left): its lease is over and somebody wants it", s.label(), o.ID, o.Gen, o.Keep)
+		}
+	case tokens.OutCommitGo:
+		if s != nil {
+			a.commitGo(s, o.Cut)
+		}
+	case tokens.OutCommitRefused:
+		if s != nil {
+			a.commitRefused(s, o)
+		}
+	case tokens.OutCommitKnown:
+		if s != nil {
+			a.commitKnown(s, o.Cut)
+		}
+	case tokens.OutResumed:
+		if s != nil {
+			a.resumed(s, o)
+		}
+	case tokens.OutExpired:
+		a.count.expired.Add(1)
+		if s != nil {
+			a.expired(s)
+		}
+	}
+}
+
+// lease is what a reply to s that is enqueued now carries, in ms. mu is held.
+func (a *Authority) lease(s *session) uint32 {
+	return uint32(min(a.m.Extend(a.cfg.Clock(), tokens.SessionID(s.id))/int64(time.Millisecond), math.MaxUint32))
+}
+
+// send answers a deferred request of the session's connection. It answers false when
+// nobody waits for the answer any more. mu is held.
+func (a *Authority) send(r *request, m wire.Message) bool {
+	if !r.c.answer(r, m) {
+		return false
+	}
+	a.kicks = append(a.kicks, r.c)
+	return true
+}
+
+// startTicking makes sure that the manager is told of the time. mu is held.
+func (a *Authority) startTicking() {
+	if !a.ticking && !a.closed {
+		a.ticking = true
+		go a.tick()
+	}
+}
+
+// tick tells the manager of the time when something is due, until there are no sessions.
+func (a *Authority) tick() {
+	const often = time.Second // so that a clock that jumps is noticed
+	for {
+		a.mu.Lock()
+		if len(a.sessions) == 0 || a.closed {
+			a.ticking = false
+			a.unlock(nil)
+			return
+		}
+		a.step(tokens.Input{Kind: tokens.InTick})
+		a.forgetOld()
+		wait := time.Duration(max(0, min(a.m.Next()-a.cfg.Clock(), int64(often))))
+		a.unlock(nil)
+		time.Sleep(max(time.Millisecond, min(wait, often, a.cfg.RecallDeadline)))
+	}
+}
+
+// Close ends all sessions, without waiting for anybody. Their connections should be gone.
+func (a *Authority) Close() {
+	a.mu.Lock()
+	a.closed = true
+	for _, s := range a.sessions {
+		a.endSession(s, "the server ends")
+	}
+	a.unlock(nil)
+}
+
+// background is the context of work that no request waits for.
+var background = context.Background()
