@@ -151,13 +151,14 @@ func (h *file) write(ctx context.Context, b []byte, off int64) error {
 			return syscall.EFBIG
 		}
 		end := at + int64(len(b))
-		attr := n.wrote(t.cred, uint64(max(size, end)))
+		attr := n.wrote(uint64(max(size, end)))
 		seq := t.append(&order.Op{Kind: order.Write, ID: n.id, Off: uint64(at), Bytes: b, Attrs: []order.Attr{attr}})
 		c := n.content()
 		if at > size {
 			c.zero(size, at, seq)
 		}
 		c.write(at, b, seq)
+		t.strip(n)
 		f.shrink()
 		return nil
 	})
@@ -276,7 +277,7 @@ func (h *file) Allocate(ctx context.Context, mode uint32, off, length uint64) er
 		if mode&fallocKeepSize == 0 {
 			grown = max(size, end)
 		}
-		attr := n.wrote(t.cred, grown)
+		attr := n.wrote(grown)
 		if grown == size {
 			attr.Valid &^= cut.AttrSize
 		}
@@ -288,6 +289,7 @@ func (h *file) Allocate(ctx context.Context, mode uint32, off, length uint64) er
 		if grown > size {
 			c.zero(int64(size), int64(grown), seq)
 		}
+		t.strip(n)
 		seqs = append(seqs, t.seqs...)
 		f.await(seqs) // whether a host can do it is its answer
 		return nil

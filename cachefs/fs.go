@@ -24,7 +24,7 @@ type FS struct {
 	conn *p9client.Conn
 
 	// plain is set when the server lacks the extension: then everything goes straight to it.
-	plain *p9client.Tree
+	plain p9srv.Backend
 
 	client, secret [16]byte // who we are
 
@@ -75,10 +75,10 @@ func Open(ctx context.Context, addr string, o Options) (*FS, error) {
 		return nil, err
 	}
 	if !conn.Ext() {
-		conn.Close()
-		tree, err := p9client.Dial(ctx, addr, p9client.Options{Aname: o.Aname})
+		tree, err := p9client.Attach(ctx, conn, p9client.Options{Aname: o.Aname})
 		if err != nil {
-			return nil, err
+			conn.Close()
+			return nil, fmt.Errorf("%s: %w", addr, err)
 		}
 		return &FS{opt: o, plain: tree}, nil
 	}
@@ -191,9 +191,6 @@ func (f *FS) clock() int64 { return f.opt.Clock() }
 
 // now is the server's time as far as known. Called with f.mu held.
 func (f *FS) now() int64 { return time.Now().UnixNano() + f.offset }
-
-// alive says whether operations can be done at all. Called with f.mu held.
-func (f *FS) alive() error { return f.dead }
 
 // fail ends everything: the session cannot go on.
 func (f *FS) fail(err error) {

@@ -2,12 +2,10 @@ package cachefs
 
 import (
 	"slices"
-	"syscall"
 
 	"echo9/cachefs/order"
 	"echo9/internal/cut"
 	"echo9/internal/wire"
-	"echo9/p9srv"
 	"echo9/tokens"
 )
 
@@ -169,14 +167,6 @@ func (n *node) install(g *wire.Granted) {
 	}
 }
 
-// usable says whether n may be used at all.
-func (n *node) usable() error {
-	if n.gone {
-		return syscall.ESTALE
-	}
-	return nil
-}
-
 // addUp and dropUp keep the hints about n's directories.
 func (n *node) addUp(dir uint64) {
 	if n.ents != nil {
@@ -218,28 +208,13 @@ func (n *node) resize(size uint64) {
 	n.attr.Blocks = (size + 4095) / 4096 * 8
 }
 
-// wrote is what a write by cred does to n besides its data: times, size, setuid. It gives the attributes to send.
-func (n *node) wrote(cred *p9srv.Cred, size uint64) order.Attr {
-	valid := cut.AttrSize | cut.AttrMtime | cut.AttrCtime
+// wrote is what a change of its content does to n besides: times, size. It gives the attributes to send.
+func (n *node) wrote(size uint64) order.Attr {
 	n.touch(true)
 	if size != n.attr.Size {
 		n.resize(size)
 	}
-	if n.strip(cred) {
-		valid |= cut.AttrMode
-	}
-	return n.final(valid)
-}
-
-// strip takes setuid and setgid off when somebody without privilege changes the content.
-func (n *node) strip(cred *p9srv.Cred) bool {
-	if cred.UID == 0 {
-		return false
-	}
-	mode := afterWrite(n.attr.Mode)
-	changed := mode != n.attr.Mode
-	n.attr.Mode = mode
-	return changed
+	return n.final(cut.AttrSize | cut.AttrMtime | cut.AttrCtime)
 }
 
 // pendingOn counts the operations on n that are not at the server. Called with f.mu held.

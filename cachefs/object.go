@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"echo9/cachefs/order"
+	"echo9/internal/cut"
 	"echo9/internal/wire"
 	"echo9/p9srv"
 	"echo9/tokens"
@@ -309,9 +310,11 @@ func (f *FS) clunk(fid uint32) {
 }
 
 // append takes an operation on. Called with fs.mu held, with its operands pinned for writing.
-func (t *turn) append(op *order.Op) uint64 {
+func (t *turn) append(op *order.Op) uint64 { return t.appendAs(t.cred.UID, op) }
+
+func (t *turn) appendAs(uid uint32, op *order.Op) uint64 {
 	f := t.fs
-	op.UID, op.At = t.cred.UID, f.clock()
+	op.UID, op.At = uid, f.clock()
 	seq := f.log.Append(op)
 	f.lastSeq = max(f.lastSeq, seq)
 	if f.opt.Order == order.Causal && len(f.revokers) > 0 {
@@ -325,10 +328,19 @@ func (t *turn) append(op *order.Op) uint64 {
 	return seq
 }
 
+// strip takes setuid and setgid off when somebody without privilege has changed the content. That is the system's
+// doing and not the user's, who may not own the file: so the owner acts.
+func (t *turn) strip(n *node) {
+	if mode := afterWrite(n.attr.Mode); mode != n.attr.Mode && t.cred.UID != 0 {
+		n.attr.Mode = mode
+		t.appendAs(n.attr.UID, &order.Op{Kind: order.SetAttr, ID: n.id, Attrs: []order.Attr{n.final(cut.AttrMode | cut.AttrCtime)}})
+	}
+}
+
 // truncate changes the size of a file. Called with fs.mu held, with its token pinned for writing.
 func (t *turn) truncate(n *node, size uint64) {
 	old := n.attr.Size
-	attr := n.wrote(t.cred, size)
+	attr := n.wrote(size)
 	seq := t.append(&order.Op{Kind: order.Truncate, ID: n.id, Size: size, Attrs: []order.Attr{attr}})
 	c := n.content()
 	if size < old {
@@ -336,6 +348,7 @@ func (t *turn) truncate(n *node, size uint64) {
 	} else {
 		c.zero(int64(old), int64(size), seq)
 	}
+	t.strip(n)
 }
 
 // sortedIDs gives ids without repetitions.

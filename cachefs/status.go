@@ -180,7 +180,10 @@ func (f *FS) Barrier(o p9srv.Object) error {
 // pending is lost. The FS must not be used afterwards.
 func (f *FS) Close(ctx context.Context) error {
 	if f.plain != nil {
-		return f.plain.Close()
+		if c, ok := f.plain.(interface{ Close() error }); ok {
+			return c.Close()
+		}
+		return nil
 	}
 	err := f.Sync(ctx)
 	f.mu.Lock()
