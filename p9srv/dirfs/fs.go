@@ -35,6 +35,7 @@ type Options struct {
 	// For tests.
 	noHandles bool // as if the host had none
 	maxFDs    int  // descriptors held for nodes
+	bigTail   int64
 }
 
 // FS is a directory of the host that is being served.
@@ -70,7 +71,8 @@ type FS struct {
 	nfds  int
 	kept  map[uint64]map[uint64]struct{} // session → objects kept alive for it
 
-	fail func(step string, n int) error // tests: makes a step of a cut fail
+	fail     func(step string, n int) error // tests: makes a step of a cut fail
+	skipUndo func(i int) bool               // tests: leaves an undo out
 }
 
 var (

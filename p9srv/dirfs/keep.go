@@ -80,7 +80,7 @@ func (fs *FS) freeOrphan(n *node) {
 		fs.logf("free object %d, which no session keeps: %v", n.id, err)
 	}
 	fs.mu.Lock()
-	n.orphan, n.unnamed = false, true
+	n.orphan, n.gone = false, true
 	fs.mu.Unlock()
 	fs.ids.remove(n.id)
 }

@@ -31,9 +31,10 @@ type node struct {
 	opens  int // open Files
 	keeps  int // sessions that keep it alive
 	orphan bool
-	// unnamed: no name is known; the descriptor is all there is.
+	// unnamed: it has a name, but none that is known, and no handle: the descriptor stays open.
 	unnamed bool
-	// gone: the inode no longer exists, or another one has its number.
+	// gone: the inode has no name any more, and goes when its last user goes; or it
+	// is gone, and another one may have its number.
 	gone bool
 
 	ctHost, ctShown int64 // a ctime that a cut set is shown while the host's is ctHost
@@ -69,7 +70,7 @@ func (n *node) Release() {
 // gives back the descriptors that are to be closed outside the lock.
 func (n *node) settleLocked() []int {
 	fs := n.fs
-	if n.refs == 0 && n.opens == 0 && n.pins == 0 && n.keeps == 0 && (n.gone || n.unnamed) && n != fs.root {
+	if n.refs == 0 && n.opens == 0 && n.pins == 0 && n.keeps == 0 && n.gone && n != fs.root {
 		fs.forgetLocked(n)
 		if n.fd >= 0 {
 			fd := n.fd
@@ -168,12 +169,18 @@ func (n *node) pin() (int, error) {
 		return fd, nil
 	}
 	gone := n.gone || n.unnamed
-	handle, parent, name := n.handle, n.parent, n.name
+	handle, parent, name, orphan := n.handle, n.parent, n.name, n.orphan
 	fs.mu.Unlock()
-	if gone {
+	var fd int
+	var err error
+	switch {
+	case gone:
 		return -1, syscall.ESTALE
+	case handle == "" && orphan:
+		fd, err = n.verified(fs.state.orphans, itoa(int(n.id)))
+	default:
+		fd, err = fs.locate(n, handle, parent, name)
 	}
-	fd, err := fs.locate(n, handle, parent, name)
 	if err != nil {
 		return -1, err
 	}
@@ -198,7 +205,7 @@ func (n *node) unpin() {
 	n.fs.mu.Lock()
 	n.pins--
 	var fds []int
-	if n.pins == 0 && (n.gone || n.unnamed) {
+	if n.pins == 0 && n.gone {
 		fds = n.settleLocked()
 	}
 	n.fs.mu.Unlock()
@@ -232,14 +239,19 @@ func (fs *FS) locate(n *node, handle string, parent uint64, name string) (int, e
 		return -1, err
 	}
 	defer p.unpin()
+	return n.verified(pfd, name)
+}
+
+// verified opens name in dirfd if it is n.
+func (n *node) verified(dirfd int, name string) (int, error) {
 	var st unix.Statx_t
-	fd, err := openPath(pfd, name)
+	fd, err := openPath(dirfd, name)
 	if err != nil {
 		return -1, syscall.ESTALE
 	}
 	if err = statFD(fd, &st); err == nil && stKey(&st) == n.key {
 		var ident identity
-		if ident, err = fs.identify(fd, "", &st); err == nil && ident.tag == n.tag {
+		if ident, err = n.fs.identify(fd, "", &st); err == nil && ident.tag == n.tag {
 			return fd, nil
 		}
 	}

@@ -194,7 +194,7 @@ func (n *node) getAttr() (wire.Attr, error) {
 	fs.mu.Lock()
 	n.pins--
 	var fds []int
-	if n.pins == 0 && (n.gone || n.unnamed) {
+	if n.pins == 0 && n.gone {
 		fds = n.settleLocked()
 	}
 	a := n.attrLocked(&st)

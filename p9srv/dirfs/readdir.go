@@ -26,7 +26,6 @@ type dirFile struct {
 	rest []byte // its entries that were not delivered
 	at   uint64 // cookie of the position before rest
 	pos  uint64 // cookie where the host goes on
-	eof  bool   // the host said that pos is the end
 }
 
 // read delivers the entries after cookie. The cookies are the host's own, which stay

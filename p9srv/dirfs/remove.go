@@ -55,7 +55,7 @@ func (fs *FS) lost(n *node, dir *node, name string, removed bool) {
 		fs.mu.Lock()
 		switch {
 		case err != nil || st.Nlink == 0:
-			n.unnamed = true
+			n.gone = true
 		case n.parent == dir.id && n.name == name:
 			// Another name exists that we may not know.
 			n.parent, n.name = 0, ""
@@ -63,7 +63,7 @@ func (fs *FS) lost(n *node, dir *node, name string, removed bool) {
 				n.unnamed = true
 			}
 		}
-		gone := n.unnamed && st.Nlink == 0
+		gone := n.gone
 		fs.mu.Unlock()
 		if gone {
 			fs.ids.remove(n.id)

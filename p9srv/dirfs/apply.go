@@ -1,0 +1,307 @@
+package dirfs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"echo9/internal/cut"
+	"echo9/p9srv"
+
+	"golang.org/x/sys/unix"
+)
+
+var _ p9srv.Committer = (*FS)(nil)
+
+// apply is a cut being applied. It first checks all that can be checked, then
+// takes steps on the host, each with its undo, in the order create, content, bindings,
+// attributes. The first step that the host refuses makes all be undone.
+type apply struct {
+	fs   *FS
+	cred *p9srv.Cred
+	c    *cut.Cut
+
+	objs  map[uint64]*cutObj
+	list  []*cutObj // in the order of their first record
+	slots map[slotKey]*slot
+	binds []*slot            // in the order of their records
+	moved map[devIno]*cutObj // directories that get another name
+
+	creds   map[uint32]*p9srv.Cred
+	allowed map[permKey]error
+
+	rec     int // the record that is being checked or done
+	steps   int
+	undoing bool
+	undo    []func() error
+	touched []*cutObj // whose times are put back when the cut is undone
+	trash   []trashed
+	final   []func() error // steps that cannot be undone, last
+	newIDs  []uint64
+	newRows []idRow
+	saved   int64 // bytes held for undo
+}
+
+// cutObj is an object that a cut names.
+type cutObj struct {
+	id  uint64
+	rec int // of its creation, -1 when it was there before
+	n   *node
+	typ uint32 // S_IFMT bits
+
+	content []int // records
+	attrs   []int
+	xattrs  []int
+	gains   []*slot // names that it gets
+	loses   []*slot // names that it loses
+	gets    int     // names bound in it, of a directory
+	keep    bool
+
+	attr  cut.Record // the attribute records together
+	st    unix.Statx_t
+	hasSt bool
+	holds int  // pins held until the end
+	touch bool // is among the touched
+
+	making  bool  // creation under way: a cycle if met again
+	primary *slot // where it is created in place
+	private place // where it is when it has no name: in tmp or orphans
+}
+
+func (o *cutObj) isDir() bool   { return o.typ == unix.S_IFDIR }
+func (o *cutObj) created() bool { return o.rec >= 0 }
+
+// slot is a name that a cut binds.
+type slot struct {
+	dir           *cutObj
+	name          string
+	rec           int
+	before, after *cutObj // nil: unbound
+	now           *cutObj // while the cut is applied
+}
+
+type slotKey struct {
+	dir  uint64
+	name string
+}
+
+// place is an entry: of a directory of the tree, or of a private directory.
+type place struct {
+	dir  *cutObj // nil: private
+	fd   int     // of a private directory
+	name string
+}
+
+func (p place) none() bool { return p.name == "" }
+
+// trashed is a private name that goes when the cut is done.
+type trashed struct {
+	obj *cutObj
+	at  place
+}
+
+type permKey struct {
+	uid  uint32
+	id   uint64
+	mask uint32
+}
+
+// Apply applies a cut wholly, or refuses it and leaves no trace.
+func (fs *FS) Apply(ctx context.Context, cred *p9srv.Cred, c *cut.Cut) error {
+	if err := ctx.Err(); err != nil {
+		return &cut.Refusal{Record: -1, Err: fmt.Errorf("%w: %w", err, syscall.EINTR)}
+	}
+	if err := fs.readOnly(); err != nil {
+		return &cut.Refusal{Record: -1, Err: err}
+	}
+	if cred == nil {
+		cred = &p9srv.Cred{UID: fs.uid, GID: fs.gid}
+	}
+	a := &apply{
+		fs: fs, cred: cred, c: c,
+		objs: map[uint64]*cutObj{}, slots: map[slotKey]*slot{},
+		creds: map[uint32]*p9srv.Cred{}, allowed: map[permKey]error{},
+	}
+	defer a.done()
+	err := a.index()
+	if err == nil {
+		err = a.check()
+	}
+	if err != nil {
+		return a.refusal(err)
+	}
+	err = fs.withQuota(cred, func() error {
+		err := a.execute()
+		if err != nil {
+			a.rollback()
+			return err
+		}
+		a.commit()
+		return nil
+	})
+	if err != nil {
+		return a.refusal(err)
+	}
+	return nil
+}
+
+func (a *apply) refusal(err error) error {
+	var errno syscall.Errno
+	if !asErrno(err, &errno) {
+		err = fmt.Errorf("%w: %w", err, syscall.EIO)
+	}
+	return &cut.Refusal{Record: a.rec, Err: err}
+}
+
+// execute takes the steps on the host.
+func (a *apply) execute() error {
+	for _, phase := range []func() error{a.createAll, a.contentAll, a.bindAll, a.attrAll, a.enterRows, a.irreversible} {
+		if err := phase(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// do takes one step. Tests make the n-th fail.
+func (a *apply) do(step string, fn func() error) error {
+	a.steps++
+	if a.fs.fail != nil && !a.undoing {
+		if err := a.fs.fail(step, a.steps); err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+	}
+	if err := eintr(fn); err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	return nil
+}
+
+// undoBy notes how the step just taken is undone.
+func (a *apply) undoBy(fn func() error) { a.undo = append(a.undo, fn) }
+
+// rollback undoes all steps, the last first, and then puts times back.
+func (a *apply) rollback() {
+	a.undoing = true
+	for i, fn := range slices.Backward(a.undo) {
+		if a.fs.skipUndo != nil && a.fs.skipUndo(i) {
+			continue
+		}
+		if err := fn(); err != nil {
+			a.fs.logf("a refused cut could not be undone wholly: %v", err)
+		}
+	}
+	for _, o := range a.touched {
+		fd, err := o.n.pin()
+		if err == nil {
+			err = utimesFD(fd, &[2]unix.Timespec{timespec(nanos(o.st.Atime)), timespec(nanos(o.st.Mtime))})
+			o.n.unpin()
+		}
+		if err != nil {
+			a.fs.logf("the times of object %d could not be put back: %v", o.id, err)
+		}
+	}
+	for _, o := range a.list {
+		if o.created() && o.n != nil {
+			a.fs.mu.Lock()
+			o.n.gone = true
+			a.fs.mu.Unlock()
+		}
+	}
+}
+
+// done gives back what the cut held.
+func (a *apply) done() {
+	for _, o := range a.list {
+		for ; o.holds > 0; o.holds-- {
+			o.n.unpin()
+		}
+		if o.n != nil {
+			o.n.Release()
+		}
+	}
+}
+
+// hold opens o's descriptor and keeps it until the cut is done.
+func (a *apply) hold(o *cutObj) (int, error) {
+	fd, err := o.n.pin()
+	if err == nil {
+		o.holds++
+	}
+	return fd, err
+}
+
+// with runs fn with o's descriptor.
+func (o *cutObj) with(fn func(fd int) error) error {
+	fd, err := o.n.pin()
+	if err != nil {
+		return err
+	}
+	defer o.n.unpin()
+	return fn(fd)
+}
+
+// stat gives o's attributes as they were before the cut.
+func (o *cutObj) stat() (*unix.Statx_t, error) {
+	if o.hasSt {
+		return &o.st, nil
+	}
+	if err := o.with(func(fd int) error { return statFD(fd, &o.st) }); err != nil {
+		return nil, err
+	}
+	o.hasSt = true
+	return &o.st, nil
+}
+
+// touching notes that o's times will change by what is done to it.
+func (a *apply) touching(o *cutObj) error {
+	if o.touch || o.created() {
+		return nil
+	}
+	if _, err := o.stat(); err != nil {
+		return err
+	}
+	o.touch = true
+	a.touched = append(a.touched, o)
+	return nil
+}
+
+// at runs fn with the directory of a place.
+func (p place) at(fn func(dirfd int) error) error {
+	if p.dir == nil {
+		return fn(p.fd)
+	}
+	return p.dir.with(fn)
+}
+
+func (s *slot) place() place { return place{dir: s.dir, name: s.name} }
+
+// tmpPlace is a private name that nobody else has.
+func (a *apply) tmpPlace() place {
+	return place{fd: a.fs.state.tmp, name: strconv.FormatUint(a.fs.tmpSeq.Add(1), 10)}
+}
+
+func (a *apply) orphanPlace(o *cutObj) place {
+	return place{fd: a.fs.state.orphans, name: strconv.FormatUint(o.id, 10)}
+}
+
+// ResolveName gives the id bound to name in directory dir, 0 when there is none.
+func (fs *FS) ResolveName(ctx context.Context, dir uint64, name string) (uint64, error) {
+	n, err := fs.lookup(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer n.Release()
+	o, err := n.walk(ctx, nil, name, nil)
+	if err != nil {
+		var errno syscall.Errno
+		if asErrno(err, &errno) && errno == syscall.ENOENT {
+			return 0, nil
+		}
+		return 0, err
+	}
+	defer o.Release()
+	return o.id, nil
+}
