@@ -283,23 +283,45 @@ func (f *FS) fence(operands []order.Operand) (fence []cut.Fence, missing []uint6
 
 // sendCut sends a cut in parts that fit and waits for the last answer. origin tells for each
 // record as sent which of records it was.
+//
+// The parts go one after the other without waiting. A server may get them out of order when it is busy (it takes
+// them in with several goroutines) and refuses the whole cut then: nothing of it was applied, and it goes once more,
+// each part after the answer to the one before.
 func (f *FS) sendCut(number uint64, fence []cut.Fence, records []cut.Record) (reply *wire.Rcommit, origin []int, err error) {
 	parts, origin := splitCut(number, fence, records, int(f.conn.Msize()))
-	results := make(chan error, len(parts))
-	replies := make([]wire.Rcommit, len(parts))
-	sent := f.clock()
-	for i, t := range parts {
-		f.stats.messages.Add(1)
-		f.conn.Go(t, &replies[i], func(err error) { results <- err })
-	}
 	if h := f.opt.Hooks.Sent; h != nil {
 		h(len(parts))
 	}
-	for range parts {
+	reply, err = f.sendParts(parts, len(parts))
+	if err == nil && len(parts) > 1 && reply.Status == wire.CommitRefused && reply.Record == wholeCut {
+		reply, err = f.sendParts(parts, 1)
+	}
+	return reply, origin, err
+}
+
+// wholeCut is the record number that means the cut as a whole.
+const wholeCut = ^uint32(0)
+
+// sendParts sends the parts of a cut, at most so many at a time without an answer, and gives the answer that counts.
+func (f *FS) sendParts(parts []*wire.Tcommit, atOnce int) (*wire.Rcommit, error) {
+	results := make(chan error, len(parts))
+	replies := make([]wire.Rcommit, len(parts))
+	sent := f.clock()
+	var err error
+	waiting := 0
+	for i, t := range parts {
+		f.stats.messages.Add(1)
+		f.conn.Go(t, &replies[i], func(err error) { results <- err })
+		if waiting++; waiting == atOnce {
+			err = errors.Join(err, <-results)
+			waiting--
+		}
+	}
+	for range waiting {
 		err = errors.Join(err, <-results)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	f.mu.Lock()
 	f.stats.cuts++
@@ -309,10 +331,10 @@ func (f *FS) sendCut(number uint64, fence []cut.Fence, records []cut.Record) (re
 	// A part that is not the last may be the one that was refused.
 	for i := range replies {
 		if replies[i].Status != wire.CommitAccepted {
-			return &replies[i], origin, nil
+			return &replies[i], nil
 		}
 	}
-	return nil, nil, fmt.Errorf("the last part of a cut was answered as if it were not: %w", syscall.EPROTO)
+	return nil, fmt.Errorf("the last part of a cut was answered as if it were not: %w", syscall.EPROTO)
 }
 
 // splitCut makes the messages of a cut. Records whose bytes do not fit one are split.
