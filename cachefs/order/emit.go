@@ -11,7 +11,9 @@ import (
 func (r *reducer) record(op *Op, rec cut.Record, seqs ...uint64) {
 	rec.UID, rec.Owner = op.UID, op.Owner
 	if len(seqs) == 0 {
-		seqs = []uint64{op.Seq}
+		n := len(r.seqs)
+		r.seqs = append(r.seqs, op.Seq)
+		seqs = r.seqs[n : n+1 : n+1]
 	}
 	r.net.Records = append(r.net.Records, rec)
 	r.net.Ops = append(r.net.Ops, seqs)

@@ -289,10 +289,9 @@ func (l *Log) Begin(cut uint64, seqs []uint64) []*Op {
 		if !n.op.Kind.orders() {
 			l.total.InFlight++
 		}
-		l.touch(n)
 	}
 	l.cuts = append(l.cuts, f)
-	l.settle()
+	l.storeCut(f, true)
 	return ops
 }
 
@@ -303,13 +302,13 @@ func (l *Log) land(cut uint64) []*node {
 		panic(fmt.Sprintf("order: cut %d is not in flight", cut))
 	}
 	nodes := l.cuts[i].nodes
+	l.storeCut(l.cuts[i], false)
 	l.cuts = slices.Delete(l.cuts, i, i+1)
 	for _, n := range nodes {
 		n.state, n.cut = pending, 0
 		if !n.op.Kind.orders() {
 			l.total.InFlight--
 		}
-		l.touch(n)
 	}
 	return nodes
 }

@@ -65,7 +65,7 @@ func (l *Log) Dependents(seqs ...uint64) []uint64 {
 		case n.op.Kind == Barrier:
 			d.all = d.all || after
 			return seed
-		case n.op.Kind.orders():
+		case n.op.Kind.orders() || n.op.Kind == Release:
 			return seed
 		}
 		if seed || d.hits(n.op) {
@@ -79,8 +79,11 @@ func (l *Log) Dependents(seqs ...uint64) []uint64 {
 // Successors gives the operations and all that come after them in the order
 // (ascending): what is lost when a token that they need was taken away.
 func (l *Log) Successors(seqs ...uint64) []uint64 {
-	return l.scan(seqs, func(_ *node, seed, after bool) bool { return seed || after })
+	return l.scan(seqs, func(n *node, seed, after bool) bool { return seed || after && n.op.Kind != Release })
 }
+
+// A Release tells that a file is closed here, which is true whatever is lost: it goes
+// only with the file's creation.
 
 // scan asks of each operation from the first seed on, in sequence, whether it is
 // chosen, telling whether it is a seed, and whether it comes after one that is chosen.
@@ -91,6 +94,7 @@ func (l *Log) scan(seqs []uint64, choose func(n *node, seed, after bool) bool) [
 	}
 	slices.Sort(seqs)
 	var chosen []uint64
+	created := map[uint64]bool{} // by chosen ones
 	l.stamp++
 	for _, n := range l.nodes[seqs[0]-l.first:] {
 		if n == nil {
@@ -98,9 +102,12 @@ func (l *Log) scan(seqs []uint64, choose func(n *node, seed, after bool) bool) [
 		}
 		_, seed := slices.BinarySearch(seqs, n.seq)
 		after := slices.ContainsFunc(n.preds, func(p *node) bool { return p.live() && p.mark == l.stamp })
-		yes := choose(n, seed, after)
+		yes := choose(n, seed, after) || n.op.Kind == Release && created[n.op.ID]
 		if yes {
 			chosen = append(chosen, n.seq)
+			if n.op.Kind.creates() {
+				created[n.op.ID] = true
+			}
 		}
 		if yes || after {
 			n.mark = l.stamp
@@ -111,9 +118,12 @@ func (l *Log) scan(seqs []uint64, choose func(n *node, seed, after bool) bool) [
 
 // Drop removes lost operations, which must not be in flight, and gives them (without
 // what only ordered). What was ordered through them stays ordered: of each the
-// place in the order is kept while something precedes it.
+// place in the order is kept while something precedes it. Survivors keep their values; where
+// the caller finds others when it applies them again, it amends them. Only Last and
+// Dead are taken back from removals that were the last ones thanks to a lost one.
 func (l *Log) Drop(seqs ...uint64) []*Op {
 	var ops []*Op
+	named := map[uint64]bool{} // may have more names than later operations thought
 	for _, s := range sortedSet(slices.Clone(seqs)) {
 		n := l.must(s)
 		if n.state == inflight {
@@ -122,14 +132,60 @@ func (l *Log) Drop(seqs ...uint64) []*Op {
 		if n.op.Kind.orders() {
 			continue
 		}
-		ops = append(ops, n.op)
-		l.count(n, -1)
 		o := n.op
+		ops = append(ops, o)
+		if id := o.unnames(); id != 0 {
+			named[id] = true
+		}
+		l.count(n, -1)
 		n.op = &Op{Seq: o.Seq, Kind: void, UID: o.UID, Owner: o.Owner, At: o.At, ID: o.ID, Writes: o.Writes, Reads: o.Reads}
 		i, _ := slices.BinarySearchFunc(l.orders, n.seq, func(a *node, s uint64) int { return cmp.Compare(a.seq, s) })
 		l.orders = slices.Insert(l.orders, i, n)
 		l.touch(n)
 	}
+	if len(named) > 0 {
+		for _, n := range l.nodes {
+			if n != nil && n.state == pending && (n.op.Last || n.op.Dead) && named[n.op.unnames()] {
+				l.Amend(n.seq, func(op *Op) { op.Last, op.Dead = false, false })
+			}
+		}
+	}
 	l.sweep()
 	return ops
+}
+
+// unnames gives the object that loses a name by the operation, or 0.
+func (op *Op) unnames() uint64 {
+	switch {
+	case op.Kind == Unlink || op.Kind == Rmdir:
+		return op.ID
+	case op.Kind == Rename && !op.Exchange:
+		return op.Replaced
+	}
+	return 0
+}
+
+// Amend changes the values of a pending operation that is not in flight: those of its fields
+// that do not say what it is done to. Whoever was given the operation before keeps what it saw.
+func (l *Log) Amend(seq uint64, change func(op *Op)) {
+	n := l.must(seq)
+	if n.state == inflight {
+		panic("order: an operation in flight is amended")
+	}
+	op := *n.op
+	op.Attrs = slices.Clone(op.Attrs)
+	change(&op)
+	w, r := Operands(&op)
+	if op.Seq != seq || op.Kind != n.op.Kind || !slices.Equal(w, n.op.Writes) || !slices.Equal(r, n.op.Reads) {
+		panic("order: an amended operation has other operands")
+	}
+	op.check()
+	grown := op.data() - n.op.data()
+	l.total.Bytes += grown
+	if c := l.chains[op.ID]; c != nil {
+		c.bytes += grown
+	}
+	n.op, n.shared, n.ownBytes = &op, false, false
+	l.touch(n)
+	l.settle()
 }

@@ -78,8 +78,14 @@ func (t tree) parents(id uint64) []uint64 {
 func (t tree) collect() {
 	for again := true; again; {
 		again = false
+		named := map[uint64]bool{rootID: true}
+		for _, n := range t {
+			for _, id := range n.entries {
+				named[id] = true
+			}
+		}
 		for id, n := range t {
-			if id != rootID && !n.kept && t.nlink(id) == 0 {
+			if !n.kept && !named[id] {
 				delete(t, id)
 				again = true
 			}
@@ -218,6 +224,9 @@ func (t tree) do(op *Op) error {
 	case RemoveXattr:
 		delete(n.xattrs, op.Name)
 	case Copy:
+		if s := t[op.Source]; s == nil || uint64(len(s.data)) < op.SourceOff+op.Len {
+			return fmt.Errorf("copy: no %d bytes at %d of %d", op.Len, op.SourceOff, op.Source)
+		}
 		n.put(op.Off, bytes.Clone(t[op.Source].data[op.SourceOff:op.SourceOff+op.Len]))
 	case Release:
 		if n != nil {
@@ -233,7 +242,9 @@ func (t tree) do(op *Op) error {
 		}
 		t[a.ID].setAttr(a)
 	}
-	t.collect()
+	if op.unnames() != 0 || op.Kind == Release {
+		t.collect()
+	}
 	return nil
 }
 

@@ -92,14 +92,25 @@ func (n *naive) ideal(seqs []uint64) []uint64 {
 
 func (n *naive) successors(seqs []uint64) []uint64 {
 	p := n.preceding()
-	return n.seqs(func(j int) bool {
+	lost := make([]bool, len(n.ops))
+	for j := range n.ops {
 		for i := range n.ops {
 			if n.ops[i].counts() && slices.Contains(seqs, n.ops[i].seq) && (i == j || p[j][i]) {
-				return true
+				lost[j] = n.ops[j].op.Kind != Release || i == j || n.released(j, lost)
 			}
 		}
-		return false
-	})
+	}
+	return n.seqs(func(j int) bool { return lost[j] })
+}
+
+// released says whether Release j is of an object whose creation is lost.
+func (n *naive) released(j int, lost []bool) bool {
+	for i := range j {
+		if lost[i] && n.ops[i].op.Kind.creates() && n.ops[i].op.ID == n.ops[j].op.ID {
+			return true
+		}
+	}
+	return false
 }
 
 // dependents applies the table of DESIGN until nothing changes.
@@ -111,6 +122,9 @@ func (n *naive) dependents(seqs []uint64) []uint64 {
 	}
 	needs := func(j, i int) bool {
 		a, b := n.ops[i].op, n.ops[j].op
+		if b.Kind == Release {
+			return n.released(j, lost)
+		}
 		if (a.Kind.content() || a.Kind.creates()) && (slices.Contains(b.Writes, a.ID) || slices.Contains(b.Reads, a.ID)) {
 			return true
 		}

@@ -60,6 +60,7 @@ type reducer struct {
 	bound   []*binding
 	fence   map[uint64]bool // true: written
 	net     Net
+	seqs    []uint64 // backs the lists of one in net.Ops
 	mutant  netMutant
 }
 
@@ -83,6 +84,9 @@ func NetEffect(ops []*Op) *Net { return netEffect(ops, noNetMutant) }
 
 func netEffect(ops []*Op, m netMutant) *Net {
 	r := &reducer{objects: map[uint64]*object{}, slots: map[slot]*binding{}, fence: map[uint64]bool{}, mutant: m}
+	r.net.Records = make([]cut.Record, 0, len(ops)+8)
+	r.net.Ops = make([][]uint64, 0, len(ops)+8)
+	r.seqs = make([]uint64, 0, len(ops)+8)
 	var copies copyRule
 	for _, op := range ops {
 		if op.Kind.orders() {
@@ -130,11 +134,10 @@ func (r *reducer) bind(op *Op, dir uint64, name string, before, after uint64) {
 
 // unnamed notes that op took the last name of id, if it did.
 func (r *reducer) unnamed(op *Op, id uint64) {
-	if !op.Last && !op.Keep && !op.Dead {
-		return
-	}
 	o := r.object(id)
-	o.last, o.dead = true, op.Dead
+	if op.Last || op.Dead {
+		o.last, o.dead = true, op.Dead
+	}
 	if op.Keep {
 		o.keep, o.release, o.held = op, nil, true
 	}
@@ -149,6 +152,7 @@ func (r *reducer) add(op *Op) {
 	switch op.Kind {
 	case Create, Mkdir, Symlink, Mknod, Link:
 		r.bind(op, op.Dir, op.Name, 0, op.ID)
+		o.last, o.dead = false, false
 	case Unlink, Rmdir:
 		r.bind(op, op.Dir, op.Name, op.ID, 0)
 		r.unnamed(op, op.ID)

@@ -112,9 +112,9 @@ type Op struct {
 	IsDir, ReplacedIsDir bool
 	// Last: what loses its name here (ID; of a Rename, Replaced) has none left.
 	Last bool
-	// Keep: Last, and it is open at this client: the server is to keep it until a Release.
+	// Keep, with Last: it is open at this client: the server is to keep it until a Release.
 	Keep bool
-	// Dead: Last, and the caller knows that nobody, at other clients neither, has it
+	// Dead, with Last: the caller knows that nobody, at other clients neither, has it
 	// open: what is pending on its content need not be sent. Of objects created and
 	// removed within one cut the Log knows it by itself.
 	Dead bool

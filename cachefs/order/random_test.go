@@ -86,8 +86,8 @@ func (w *world) counted() error {
 	}
 	for _, f := range w.flights {
 		var rows []uint64
-		for e := range w.log.Snapshot().InFlight(f.number) {
-			if !e.Op.Kind.orders() {
+		for e := range w.log.Snapshot().All() {
+			if e.Cut == f.number && !e.Op.Kind.orders() {
 				rows = append(rows, e.Op.Seq)
 			}
 		}
@@ -107,13 +107,58 @@ func (w *world) counted() error {
 	return nil
 }
 
+// lose1 loses a random operation and what goes with it. The client starts again from
+// what the server has and the survivors; with refit those that no longer apply are lost too.
+func (w *world) lose1(with func(...uint64) []uint64, refit bool) error {
+	for len(w.flights) > 0 {
+		w.bounce()
+	}
+	all := w.naive.seqs(func(int) bool { return true })
+	if len(all) == 0 {
+		return nil
+	}
+	lost := all[w.c.Intn(len(all))]
+	for lost != 0 {
+		gone := with(lost)
+		w.naive.drop(gone)
+		for _, op := range w.log.Drop(gone...) {
+			if !slices.Contains(gone, op.Seq) {
+				return fmt.Errorf("operation %d is dropped unasked", op.Seq)
+			}
+		}
+		w.client, lost = w.oneByOn.clone(), 0
+		for i := range w.naive.ops {
+			o := &w.naive.ops[i]
+			if !o.counts() {
+				continue
+			}
+			// A removal that takes the last name now, of a file open here, keeps it.
+			if id := o.op.unnames(); id != 0 && !o.op.Keep && w.client.nlink(id) == 1 && w.client[id].kept {
+				keep := func(op *Op) { op.Last, op.Keep, op.Dead = true, true, false }
+				keep(o.op)
+				w.log.Amend(o.seq, keep)
+			}
+			again := w.client.clone()
+			if err := again.do(o.op); err != nil {
+				if !refit {
+					return fmt.Errorf("after a loss operation %d is no longer legal: %w", o.seq, err)
+				}
+				lost = o.seq
+				break
+			}
+			w.client = again
+		}
+	}
+	return nil
+}
+
 // run goes through a random history of so many steps.
 func (w *world) run(steps int) error {
 	for range steps {
 		var err error
 		anything := func() uint64 { return uint64(w.c.Intn(int(w.nextID))) }
-		switch w.c.Intn(16) {
-		case 0:
+		switch w.c.Intn(20) {
+		case 19:
 			err = w.send(w.log.IdealOf(ByWrite|ByRead, anything()), 1+w.c.Intn(20))
 		case 1:
 			err = w.send(w.log.Prefix(Limit{Ops: 1 + w.c.Intn(10), Bytes: int64(w.c.Intn(50)), Before: w.now - int64(w.c.Intn(5))}), 0)
@@ -127,6 +172,10 @@ func (w *world) run(steps int) error {
 			id := anything()
 			w.naive.observe(id)
 			w.log.Observe(id)
+		case 6:
+			err = w.lose1(w.log.Successors, false)
+		case 7:
+			err = w.lose1(w.log.Dependents, true)
 		default:
 			if op := w.gen(); op != nil {
 				err = w.issue(op)
@@ -154,10 +203,64 @@ func TestRandomHistories(t *testing.T) {
 	}
 }
 
-// breaks runs seeded histories until one fails.
-func breaks(seeds int, prepare func(w *world)) error {
-	for seed := range seeds {
+// Each ideal of small histories, not only those that a log would choose.
+func TestEveryIdeal(t *testing.T) {
+	ideals := 0
+	for seed := range 150 {
 		w := newWorld(rand.New(rand.NewSource(int64(seed))), Object)
+		if err := w.run(25); err != nil {
+			t.Fatal(err)
+		}
+		start := len(w.naive.ops)
+		for len(w.naive.ops) < start+8 {
+			if op := w.gen(); op != nil {
+				if err := w.issue(op); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		all := w.naive.seqs(func(int) bool { return true })
+		for subset := range 1 << len(all) {
+			var seqs []uint64
+			for i, s := range all {
+				if subset>>i&1 != 0 {
+					seqs = append(seqs, s)
+				}
+			}
+			if len(seqs) == 0 || !slices.Equal(w.naive.ideal(seqs), seqs) {
+				continue
+			}
+			ideals++
+			one, net := w.oneByOn.clone(), w.net.clone()
+			for _, o := range w.naive.ops {
+				if o.counts() && slices.Contains(seqs, o.seq) {
+					if err := one.do(o.op); err != nil {
+						t.Fatalf("seed %d, ideal %v is not legal: %v", seed, seqs, err)
+					}
+				}
+			}
+			for rest := seqs; len(rest) > 0; {
+				piece := w.log.Take(rest, 0, 0)
+				rest = rest[len(piece):]
+				if err := net.apply(NetEffect(w.log.Ops(piece)).Records); err != nil {
+					t.Fatalf("seed %d, ideal %v: %v", seed, seqs, err)
+				}
+			}
+			if d := diff(one, net); d != "" {
+				t.Fatalf("seed %d, ideal %v: %s", seed, seqs, d)
+			}
+		}
+	}
+	t.Logf("%d ideals", ideals)
+	if ideals < 2000 {
+		t.Fatalf("only %d ideals were tried", ideals)
+	}
+}
+
+// breaks runs seeded histories until one fails.
+func breaks(seeds int, p Policy, prepare func(w *world)) error {
+	for seed := range seeds {
+		w := newWorld(rand.New(rand.NewSource(int64(seed))), p)
 		prepare(w)
 		if err := w.run(120); err != nil {
 			return fmt.Errorf("seed %d: %w", seed, err)
@@ -166,9 +269,14 @@ func breaks(seeds int, prepare func(w *world)) error {
 	return nil
 }
 
+// mutantSeeds is how many histories a mutant must not survive, and no mutant must.
+const mutantSeeds = 1000
+
 func TestMutantsAreCaught(t *testing.T) {
-	if err := breaks(300, func(*world) {}); err != nil {
-		t.Fatalf("without a mutant: %v", err)
+	for _, p := range []Policy{Object, Causal, Total} {
+		if err := breaks(300, p, func(*world) {}); err != nil {
+			t.Fatalf("policy %d without a mutant: %v", p, err)
+		}
 	}
 	for name, prepare := range map[string]func(w *world){
 		"read operands do not order":             func(w *world) { w.log.mutant = ignoreReads },
@@ -178,8 +286,8 @@ func TestMutantsAreCaught(t *testing.T) {
 		"earlier bytes over later ones":          func(w *world) { w.mutant = wrongOverlay },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := breaks(300, prepare); err == nil {
-				t.Fatal("not noticed in 300 histories")
+			if err := breaks(mutantSeeds, Object, prepare); err == nil {
+				t.Fatalf("not noticed in %d histories", mutantSeeds)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package order
 import (
 	"encoding/binary"
 	"iter"
+	"slices"
 
 	"github.com/hashicorp/go-memdb"
 )
@@ -11,23 +12,31 @@ import (
 type row struct {
 	seq   uint64
 	op    *Op
-	cut   uint64  // in flight with, or 0
 	after []*node // direct predecessors; only their seq may be looked at
+}
+
+// cutRow is a cut in flight. An operation's state is whether such a row has it: so
+// thousands of operations change their state with one row.
+type cutRow struct {
+	cut  uint64
+	seqs []uint64
 }
 
 const (
 	table     = "op"
-	bySeq     = "id" // the name that go-memdb wants for the primary key
+	cutTable  = "cut"
+	primary   = "id" // the name that go-memdb wants for the primary key
 	byOperand = "operand"
-	byCut     = "cut"
 )
 
-// schema: rows by sequence, by operand and mode, and those in flight by cut.
+// schema: operations by sequence and by operand and mode; cuts in flight by number.
 var schema = &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
 	table: {Name: table, Indexes: map[string]*memdb.IndexSchema{
-		bySeq:     {Name: bySeq, Unique: true, Indexer: seqIndex{}},
+		primary:   {Name: primary, Unique: true, Indexer: seqIndex{}},
 		byOperand: {Name: byOperand, AllowMissing: true, Indexer: operandIndex{}},
-		byCut:     {Name: byCut, AllowMissing: true, Indexer: cutIndex{}},
+	}},
+	cutTable: {Name: cutTable, Indexes: map[string]*memdb.IndexSchema{
+		primary: {Name: primary, Unique: true, Indexer: cutIndex{}},
 	}},
 }}
 
@@ -57,11 +66,7 @@ type cutIndex struct{}
 
 func (cutIndex) FromArgs(args ...any) ([]byte, error) { return number(args) }
 func (cutIndex) FromObject(o any) (bool, []byte, error) {
-	n := o.(*row).cut
-	if n == 0 {
-		return false, nil, nil
-	}
-	return true, binary.BigEndian.AppendUint64(make([]byte, 0, 16), n), nil
+	return true, binary.BigEndian.AppendUint64(nil, o.(*cutRow).cut), nil
 }
 
 // operandIndex has, for each operation that is written back under tokens, a key
@@ -113,7 +118,7 @@ func (l *Log) flush() {
 		switch {
 		case n.state != gone:
 			n.shared, n.stored = true, true
-			err = txn.Insert(table, &row{seq: n.seq, op: n.op, cut: n.cut, after: n.preds})
+			err = txn.Insert(table, &row{seq: n.seq, op: n.op, after: n.preds})
 		case n.stored:
 			err = txn.Delete(table, &row{seq: n.seq})
 		}
@@ -145,6 +150,26 @@ func (l *Log) settle() {
 // batch is how many rows a transaction writes.
 const batch = 256
 
+// storeCut writes the row of a cut that begins, or takes it away.
+func (l *Log) storeCut(f flight, begins bool) {
+	txn := l.rows.Txn(true)
+	r := &cutRow{cut: f.cut}
+	var err error
+	if begins {
+		for _, n := range f.nodes {
+			r.seqs = append(r.seqs, n.seq)
+		}
+		slices.Sort(r.seqs)
+		err = txn.Insert(cutTable, r)
+	} else {
+		err = txn.Delete(cutTable, r)
+	}
+	if err != nil {
+		panic("order: rows: " + err.Error())
+	}
+	txn.Commit()
+}
+
 // Entry is one pending operation in a listing.
 type Entry struct {
 	Op *Op
@@ -165,38 +190,55 @@ func (l *Log) Snapshot() *Snapshot {
 
 // All are the operations in sequence.
 func (s *Snapshot) All() iter.Seq[Entry] {
-	return s.entries(func() (memdb.ResultIterator, error) { return s.txn.LowerBound(table, bySeq, uint64(0)) })
-}
-
-// InFlight are the operations in flight with a cut, in sequence.
-func (s *Snapshot) InFlight(cut uint64) iter.Seq[Entry] {
-	return s.entries(func() (memdb.ResultIterator, error) { return s.txn.Get(table, byCut, cut) })
+	return func(yield func(Entry) bool) {
+		it, err := s.txn.LowerBound(table, primary, uint64(0))
+		s.entries(it, err, yield)
+	}
 }
 
 // Of are the operations that use object id so (ByWrite or ByRead), in sequence.
 func (s *Snapshot) Of(t Touch, id uint64) iter.Seq[Entry] {
-	return s.entries(func() (memdb.ResultIterator, error) { return s.txn.Get(table, byOperand, id, t) })
+	return func(yield func(Entry) bool) {
+		it, err := s.txn.Get(table, byOperand, id, t)
+		s.entries(it, err, yield)
+	}
 }
 
-// entries lists what a query gives, without what only orders others.
-func (s *Snapshot) entries(query func() (memdb.ResultIterator, error)) iter.Seq[Entry] {
-	return func(yield func(Entry) bool) {
-		it, err := query()
-		if err != nil {
-			panic("order: rows: " + err.Error())
+// cuts gives the cuts in flight.
+func (s *Snapshot) cuts() []*cutRow {
+	it, err := s.txn.LowerBound(cutTable, primary, uint64(0))
+	if err != nil {
+		panic("order: rows: " + err.Error())
+	}
+	var cuts []*cutRow
+	for o := it.Next(); o != nil; o = it.Next() {
+		cuts = append(cuts, o.(*cutRow))
+	}
+	return cuts
+}
+
+// entries lists what a query gives, without what only orders others unasked.
+func (s *Snapshot) entries(it memdb.ResultIterator, err error, yield func(Entry) bool) {
+	if err != nil {
+		panic("order: rows: " + err.Error())
+	}
+	cuts := s.cuts()
+	for o := it.Next(); o != nil; o = it.Next() {
+		r := o.(*row)
+		if r.op.Kind == void || r.op.Kind == observe {
+			continue
 		}
-		for o := it.Next(); o != nil; o = it.Next() {
-			r := o.(*row)
-			if r.op.Kind == void || r.op.Kind == observe {
-				continue
+		e := Entry{Op: r.op}
+		for _, c := range cuts {
+			if _, in := slices.BinarySearch(c.seqs, r.seq); in {
+				e.Cut = c.cut
 			}
-			e := Entry{Op: r.op, Cut: r.cut}
-			for _, p := range r.after {
-				e.After = append(e.After, p.seq)
-			}
-			if !yield(e) {
-				return
-			}
+		}
+		for _, p := range r.after {
+			e.After = append(e.After, p.seq)
+		}
+		if !yield(e) {
+			return
 		}
 	}
 }
