@@ -12,13 +12,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"echo9/cachefs"
 	"echo9/internal/netaddr"
 	"echo9/internal/treeops"
 	"echo9/p9client"
 	"echo9/p9srv"
 )
 
-// connectSession connects as the flags say.
+// connectSession connects as the flags say, uncached: for one command.
 func connectSession(c *cli.Context) (*session, error) {
 	addr, err := serverAddr(c, c.String("addr"))
 	if err != nil {
@@ -47,6 +48,36 @@ func connectSession(c *cli.Context) (*session, error) {
 	}
 	if s.tree, err = treeops.New(ctx, backend, s.cred, "", treeops.Options{Umask: s.umask}); err != nil {
 		return nil, errors.Join(err, backend.Close())
+	}
+	return s, nil
+}
+
+// connectScript connects for many commands: with a cache that writes behind,
+// if the server can and the flags do not say no.
+func connectScript(c *cli.Context) (*session, error) {
+	if c.Bool("plain") {
+		return connectSession(c)
+	}
+	addr, err := serverAddr(c, c.String("addr"))
+	if err != nil {
+		return nil, err
+	}
+	b, err := openCached(c, addr, cachefs.Options{Aname: c.String("aname"), Logf: logger(c.App.ErrWriter)})
+	if err != nil {
+		return nil, err
+	}
+	s := newSession(c, b.Backend)
+	s.sync = b.sync
+	s.barrier = b.sync // stronger than what is asked for: nothing later is done before all earlier is durable
+	if c.Bool("verbose") {
+		fmt.Fprintf(s.errw, "echo9: connected to %s, %s\n", addr, b.kind())
+	}
+	if s.tree, err = treeops.New(c.Context, b.Backend, s.cred, "", treeops.Options{Umask: s.umask}); err != nil {
+		return nil, errors.Join(err, b.drain(c.Context, logger(s.errw)))
+	}
+	s.close = func() error {
+		s.tree.Close()
+		return b.drain(c.Context, logger(s.errw))
 	}
 	return s, nil
 }

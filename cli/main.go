@@ -36,7 +36,8 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 func newApp(in io.Reader, out, errw io.Writer) *cli.App {
 	app := baseApp(in, out, errw)
 	app.Commands = append([]*cli.Command{
-		serveCommand(), scriptCommand(),
+		upCommand(), serveCommand(), mountCommand(), umountCommand(), cacheCommand(),
+		syncCommand(), waitCommand(), statusCommand(), scriptCommand(),
 	}, clientCommands(true)...)
 	return app
 }

@@ -17,16 +17,18 @@ func scriptCommand() *cli.Command {
 		Category: "Client, no mount needed", HideHelpCommand: true,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "keep-going", Aliases: []string{"k"}, Usage: "go on after an error; the exit code tells"},
+			&cli.BoolFlag{Name: "plain", Usage: "no cache: every operation goes to the server at once"},
 			&cli.BoolFlag{Name: "progress", Usage: "show progress also where stderr is no terminal"},
 		}, connectFlags()...),
 		Description: `   printf 'mkdir -p /a\nput notes.txt /a\nls -l /a\n' | echo9 -a ADDR script -
 
 A line is a client command as on the command line, without "echo9" and the
 address; blanks separate words, '…' and "…" quote, # begins a comment.
-Two more: "sync" waits until all that the script did is durable at the server;
-"barrier" keeps what comes after it from being done before what came before
-it. On a server without the extension everything is done when its line is, and
-barrier does nothing. At the first error the script stops and names the line.`,
+A session with an echo9 server caches and writes behind: fast, and all is at
+the server when the script ends. Two more commands: "sync" waits until all that
+was done so far is durable; "barrier" keeps what comes after it from being done
+before what came before it. On other servers everything is done when its line
+is, and they do nothing. At the first error the script stops and names the line.`,
 		Action: func(c *cli.Context) error {
 			if err := checkOperands(c, 1, 1); err != nil {
 				return err
@@ -40,7 +42,7 @@ barrier does nothing. At the first error the script stops and names the line.`,
 				defer f.Close()
 				src = f
 			}
-			s, err := connectSession(c)
+			s, err := connectScript(c)
 			if err != nil {
 				return err
 			}

@@ -50,34 +50,44 @@ port is let in as --as says.`,
 func serverFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "ro", Usage: "refuse every change"},
-		&cli.DurationFlag{Name: "lease", Value: 30 * time.Second, Usage: "how long a client that has gone silent keeps its tokens"},
+		&cli.DurationFlag{Name: "lease", Value: 10 * time.Second, Usage: "how long a client that has gone silent keeps its tokens"},
 		&cli.StringFlag{Name: "state", Usage: "the server's private `DIR`ectory, on the same file system (default: .echo9 in the export)"},
 		&cli.BoolFlag{Name: "trace", Usage: "print every message of the wire on stderr"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say what is going on, on stderr"},
 	}
 }
 
+// minLease leaves something of a lease after the client's margin.
+const minLease = 500 * time.Millisecond
+
 // export is a directory being served.
 type export struct {
-	fs     *dirfs.FS
-	server *p9srv.Server
+	fs        *dirfs.FS
+	authority *p9srv.Authority
+	server    *p9srv.Server
 }
 
 // openExport opens the directory and makes its server, which listens nowhere yet.
 func openExport(c *cli.Context, dir string, users p9srv.Users) (*export, error) {
+	if c.Duration("lease") < minLease {
+		return nil, usageError("%s: a lease of %v is too short; say %v or more", c.Command.Name, c.Duration("lease"), minLease)
+	}
 	logf := func(string, ...any) {}
 	if c.Bool("verbose") {
 		logf = logger(c.App.ErrWriter)
 	}
-	fs, err := dirfs.Open(dir, dirfs.Options{State: c.String("state"), ReadOnly: c.Bool("ro"), Logf: logger(c.App.ErrWriter)})
+	fs, err := dirfs.Open(dir, dirfs.Options{
+		State: c.String("state"), ReadOnly: c.Bool("ro"), Logf: logger(c.App.ErrWriter), Groups: p9srv.GroupsOf,
+	})
 	if err != nil {
 		return nil, err
 	}
-	cfg := p9srv.Config{Backend: fs, Users: users, Logf: logf}
+	authority := p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Users: users, Lease: c.Duration("lease"), Logf: logf})
+	cfg := p9srv.Config{Backend: fs, Authority: authority, Users: users, Logf: logf}
 	if c.Bool("trace") {
 		cfg.Trace = tracer(c.App.ErrWriter)
 	}
-	return &export{fs, p9srv.New(cfg)}, nil
+	return &export{fs, authority, p9srv.New(cfg)}, nil
 }
 
 // shutdownTime bounds the wait for requests that are under way at the end.
@@ -90,6 +100,7 @@ func (e *export) close() error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = e.server.Close()
 	}
+	e.authority.Close()
 	return errors.Join(err, e.fs.Close())
 }
 
@@ -103,9 +114,6 @@ func serve(c *cli.Context, dir string) error {
 	if err != nil {
 		return usageError("serve: --as: %v", err)
 	}
-	if c.Duration("lease") < 100*time.Millisecond {
-		return usageError("serve: a lease of %v is too short; say 100ms or more", c.Duration("lease"))
-	}
 	addrs, err := listenAddrs(c, dir)
 	if err != nil {
 		return err
@@ -114,7 +122,16 @@ func serve(c *cli.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	err = serveAt(c, e, addrs, users)
+	mode := "read-write"
+	if c.Bool("ro") {
+		mode = "read-only"
+	}
+	var notes []string
+	for _, note := range e.fs.Capabilities() {
+		notes = append(notes, "host: "+note)
+	}
+	l := &listenersOf{addrs: addrs, users: users}
+	err = l.serve(c, e.server, fmt.Sprintf("serving %s, %s\n", e.fs.Dir(), mode), notes)
 	return errors.Join(err, e.close())
 }
 
@@ -156,42 +173,52 @@ func socketName(dir string) string {
 	return strings.TrimLeft(fmt.Sprintf("%s-%x", base, sum[:4]), "-")
 }
 
-// serveAt listens everywhere, says so, and serves until c's context ends.
-func serveAt(c *cli.Context, e *export, addrs []netaddr.Addr, users p9srv.Users) error {
-	ctx, cancel := context.WithCancelCause(c.Context)
-	defer cancel(nil)
-	var listeners []net.Listener
-	out := c.App.Writer
-	for _, a := range addrs {
-		l, err := a.Listen(ctx)
+// listenersOf are the listeners of one server.
+type listenersOf struct {
+	addrs     []netaddr.Addr
+	users     p9srv.Users
+	listeners []net.Listener
+	stdio     bool // stdout is a connection
+}
+
+// listen listens everywhere, or nowhere.
+func (l *listenersOf) listen(c *cli.Context) error {
+	for _, a := range l.addrs {
+		nl, err := a.Listen(c.Context)
 		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-			}
+			l.close()
 			return err
 		}
-		listeners = append(listeners, l)
-		if a.Net == netaddr.Stdio {
-			out = c.App.ErrWriter // stdout is the connection
-		}
+		l.listeners = append(l.listeners, nl)
+		l.stdio = l.stdio || a.Net == netaddr.Stdio
 	}
-	mode := "read-write"
-	if c.Bool("ro") {
-		mode = "read-only"
+	return nil
+}
+
+func (l *listenersOf) close() {
+	for _, nl := range l.listeners {
+		nl.Close()
 	}
-	fmt.Fprintf(out, "serving %s, %s\n", e.fs.Dir(), mode)
-	for i, l := range listeners {
-		at := listening(addrs[i], l)
-		fmt.Fprintf(out, "at %s\n   %s\n", at, whoGetsIn(at, users))
+}
+
+// describe says where the server is, who gets in, and as whom.
+func (l *listenersOf) describe() string {
+	var b strings.Builder
+	for i, nl := range l.listeners {
+		at := listening(l.addrs[i], nl)
+		fmt.Fprintf(&b, "at %s\n   %s\n", at, whoGetsIn(at, l.users))
 	}
-	for _, cap := range e.fs.Capabilities() {
-		fmt.Fprintf(out, "host: %s\n", cap)
-	}
-	fmt.Fprintf(out, "try: echo9 -a %s ls -l /\n", listening(addrs[0], listeners[0]))
+	return b.String()
+}
+
+// accept serves until ctx ends, or a listener fails.
+func (l *listenersOf) accept(ctx context.Context, server *p9srv.Server) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
-	for _, l := range listeners {
+	for _, nl := range l.listeners {
 		wg.Go(func() {
-			err := e.server.Serve(ctx, l)
+			err := server.Serve(ctx, nl)
 			if ctx.Err() == nil && err != nil && !errors.Is(err, io.EOF) {
 				cancel(err)
 			}
@@ -202,6 +229,25 @@ func serveAt(c *cli.Context, e *export, addrs []netaddr.Addr, users p9srv.Users)
 		return err
 	}
 	return nil
+}
+
+// serve listens everywhere, says so, and serves until c's context ends.
+func (l *listenersOf) serve(c *cli.Context, server *p9srv.Server, head string, notes []string) error {
+	if err := l.listen(c); err != nil {
+		return err
+	}
+	var b strings.Builder
+	b.WriteString(head + l.describe())
+	for _, n := range notes {
+		b.WriteString(n + "\n")
+	}
+	fmt.Fprintf(&b, "try: echo9 -a %s ls -l /\n", listening(l.addrs[0], l.listeners[0]))
+	if l.stdio {
+		fmt.Fprint(c.App.ErrWriter, b.String())
+	} else {
+		ready(c, b.String())
+	}
+	return l.accept(c.Context, server)
 }
 
 // listening is the address to paste: with the port that the system chose, and

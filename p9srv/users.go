@@ -138,12 +138,6 @@ func (u Users) uidFor(p Peer, uid uint32, uname string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// mayActFor says whether the peer may act for the user.
-func (u Users) mayActFor(p Peer, uid uint32) bool {
-	got, err := u.uidFor(p, uid, "")
-	return err == nil && got == uid
-}
-
 // anyUser says whether the peer may act for anybody.
 func (u Users) anyUser(p Peer) bool {
 	if os.Geteuid() != 0 {
@@ -154,6 +148,11 @@ func (u Users) anyUser(p Peer) bool {
 	}
 	return u.mode == usersClient
 }
+
+// GroupsOf tells the groups of a user as this host knows them, at most a minute old.
+func GroupsOf(uid uint32) (gid uint32, groups []uint32) { return hostGroups.lookup(uid) }
+
+var hostGroups groupCache
 
 // groupCache remembers which groups a user is in.
 type groupCache struct {
