@@ -20,11 +20,12 @@
 // nothing of tokens: whether the objects of a cut are still held is the caller's
 // to see to, from [Net].Fence.
 //
-// Pending operations are stored as rows in go-memdb, indexed by sequence, by
-// operand and by the cut they are in flight with; rows are never changed, only
-// replaced, so a [Snapshot] is a consistent view that needs no lock. Everything
-// else (who wrote and read each object last, the links to direct predecessors)
-// is derived from the rows as they are appended.
+// Pending operations are stored as rows in go-memdb, indexed by sequence and by
+// operand, and the cuts in flight as rows that say which operations they hold;
+// rows are never changed, only replaced, so a [Snapshot] is a consistent view
+// that needs no lock. Rows are written many at a time, before anybody looks.
+// Everything else (who wrote and read each object last, the links to direct
+// predecessors) is derived from the operations as they are appended.
 //
 // # Concurrency
 //

@@ -82,11 +82,10 @@ func (l *Log) Successors(seqs ...uint64) []uint64 {
 	return l.scan(seqs, func(n *node, seed, after bool) bool { return seed || after && n.op.Kind != Release })
 }
 
-// A Release tells that a file is closed here, which is true whatever is lost: it goes
-// only with the file's creation.
-
 // scan asks of each operation from the first seed on, in sequence, whether it is
 // chosen, telling whether it is a seed, and whether it comes after one that is chosen.
+// A Release tells that a file is closed here, which is true whatever is lost: it goes
+// only with the file's creation.
 func (l *Log) scan(seqs []uint64, choose func(n *node, seed, after bool) bool) []uint64 {
 	seqs = slices.DeleteFunc(slices.Clone(seqs), func(s uint64) bool { return l.node(s) == nil })
 	if len(seqs) == 0 {
