@@ -66,6 +66,7 @@ type Authority struct {
 	sessions    map[uint64]*session
 	clients     map[[16]byte]*session
 	lastSession uint64
+	opening     int // sessions that are about to be
 	ending      int // sessions that are gone, but for a cut that is being applied
 	ticking     bool
 	closed      bool
@@ -73,9 +74,20 @@ type Authority struct {
 	todo  []func()
 	kicks []*conn
 
-	beforeApply func(session, cut uint64)              // tests: runs between the check of a cut and its application
-	mutate      func(what string, session uint64) bool // tests: breaks a rule
+	// For tests.
+	beforeApply func(session, cut uint64) // runs between the check of a cut and its application
+	mutant      mutant
 }
+
+// mutant is a rule that a test breaks.
+type mutant uint8
+
+const (
+	mutantNone      mutant = iota
+	mutantNoBusy           // a cut is said to be applied before it is
+	mutantSkipFence        // the fence need not name what is touched
+	mutantNoAdmit          // plain operations do not wait for tokens
+)
 
 // counters count what has happened.
 type counters struct {

@@ -50,9 +50,9 @@ func (g *gate) Done() { g.mu.RUnlock() }
 
 // Admit implements Admission.
 func (a *Authority) Admit(session uint64, elems []tokens.Elem, w Waker) (Ticket, bool) {
-	if session == 0 && !a.gate.managed.Load() {
+	if session == 0 && (!a.gate.managed.Load() || a.mutant == mutantNoAdmit) {
 		a.gate.mu.RLock()
-		if !a.gate.managed.Load() {
+		if !a.gate.managed.Load() || a.mutant == mutantNoAdmit {
 			return &a.gate, true
 		}
 		a.gate.mu.RUnlock()

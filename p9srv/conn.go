@@ -57,6 +57,7 @@ type conn struct {
 type inBuffer struct {
 	buf    []byte
 	lo, hi int
+	small  int // reads in a row that would have fitted a small buffer
 }
 
 const (
@@ -66,13 +67,18 @@ const (
 	// firstIn and mostIn bound the buffer for what is read, but for frames that are larger.
 	firstIn = 8 << 10
 	mostIn  = 256 << 10
+	// smallRun is after how many small reads a large buffer is given up.
+	smallRun = 256
 	// firstMsize bounds frames before a version is agreed.
 	firstMsize = 8 << 10
 )
 
+// lastConn numbers the connections of all servers: lock owners are told apart by it.
+var lastConn atomic.Uint64
+
 func newConn(s *Server, nc net.Conn, peer Peer) *conn {
 	c := &conn{
-		srv: s, nc: nc, peer: peer, id: s.lastConn.Add(1), done: make(chan struct{}),
+		srv: s, nc: nc, peer: peer, id: lastConn.Add(1), done: make(chan struct{}),
 		tags: map[uint16]*request{}, fids: map[uint32]*fid{}, msize: firstMsize, google: -1,
 	}
 	c.cond.L = &c.mu
@@ -144,6 +150,9 @@ func (in *inBuffer) frameSize() int {
 func (in *inBuffer) room(n int) {
 	if in.lo == in.hi {
 		in.lo, in.hi = 0, 0
+		if in.small > smallRun && len(in.buf) > firstIn && n == 0 {
+			in.buf, in.small = make([]byte, firstIn), 0
+		}
 	}
 	if in.lo+max(n, wire.HeaderSize) <= len(in.buf) && in.hi < len(in.buf) {
 		return
@@ -184,6 +193,9 @@ func (c *conn) next() ([]byte, error) {
 		in.room(n)
 		got, err := c.nc.Read(in.buf[in.hi:])
 		in.hi += got
+		if in.small++; got > firstIn/2 {
+			in.small = 0
+		}
 		if in.hi == len(in.buf) && len(in.buf) < mostIn {
 			in.full()
 		}

@@ -123,16 +123,6 @@ const (
 	errMaxFids = syscall.EMFILE
 )
 
-// lookup finds a fid and counts the use.
-func (c *conn) lookup(n uint32) *fid {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f := c.fids[n]; f != nil {
-		return f.use()
-	}
-	return nil
-}
-
 // putFid installs f under a number that stands for nothing. On error f is still the caller's.
 func (c *conn) putFid(n uint32, f *fid) error {
 	c.mu.Lock()

@@ -386,7 +386,7 @@ func TestTrace(t *testing.T) {
 	close(lines)
 	<-done
 	for _, want := range []string{
-		"1 -> Twalk tag 2 fid 0 newfid 1 names", "1 <- Rwalk tag 2", "1 -> Tread tag 4 fid 1 offset 0 count 2\n", "1 <- Rread tag 4", "1 <- Rlerror tag 5",
+		" -> Twalk tag 2 fid 0 newfid 1 names", " <- Rwalk tag 2", " -> Tread tag 4 fid 1 offset 0 count 2\n", " <- Rread tag 4", " <- Rlerror tag 5",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())

@@ -2,18 +2,14 @@ package p9srv
 
 import (
 	"net"
-	"sync/atomic"
-	"time"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// process watches a client's process by a descriptor, so that no other process
+// process is a client's process, watched by a descriptor, so that no other process
 // that gets its number later is taken for it.
-type process struct {
-	fd   int
-	refs atomic.Int32
-}
+type process struct{ f *os.File }
 
 // soPeerPidfd is SO_PEERPIDFD of Linux 6.5.
 const soPeerPidfd = 77
@@ -40,26 +36,32 @@ func openProcess(nc net.Conn, pid int) *process {
 		fd = n
 	}
 	unix.CloseOnExec(fd)
-	p := &process{fd: fd}
-	p.refs.Store(1)
-	return p
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil
+	}
+	return &process{os.NewFile(uintptr(fd), "pidfd")}
 }
 
-// dead waits until the process has ended, for so long at most, and tells whether it has.
-func (p *process) dead(wait time.Duration) bool {
-	if p.refs.Add(1) <= 1 {
-		p.refs.Add(-1)
+// wait waits until the process has ended; false: close came first, or it cannot be told.
+func (p *process) wait() bool {
+	raw, err := p.f.SyscallConn()
+	if err != nil {
 		return false
 	}
-	defer p.close()
-	fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, int(wait/time.Millisecond))
-	return err == nil && n == 1
+	dead := false
+	err = raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		dead = err == nil && n == 1
+		return dead
+	})
+	return err == nil && dead
 }
 
 // close lets go of the process.
 func (p *process) close() {
-	if p != nil && p.refs.Add(-1) == 0 {
-		unix.Close(p.fd)
+	if p != nil {
+		p.f.Close()
 	}
 }

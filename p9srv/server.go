@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"echo9/internal/wire"
@@ -37,6 +36,7 @@ type Config struct {
 	// Logf gets what an administrator wants to know; nil: nothing is logged.
 	Logf func(format string, args ...any)
 	// Trace gets every frame, as in "5 -> Tclunk tag 1 fid 2" (connection 5, from the client).
+	// It is called with a lock of the connection held: it must be quick.
 	Trace func(line string)
 }
 
@@ -46,7 +46,6 @@ type Server struct {
 	admission Admission
 	groups    groupCache
 	mon       monitor
-	lastConn  atomic.Uint64
 
 	mu        sync.Mutex
 	listeners map[Listener]struct{}

@@ -34,6 +34,7 @@ type session struct {
 	told     bool // the client has sent something since it was told what it lost
 	peer     Peer
 	proc     *process // nil: not known
+	dead     bool     // its process is
 	over     bool     // its lease is over, and that was said
 	ended    bool     // it is gone, but a cut of it is still being applied
 	pending  bool     // it said that it has work that is not committed
@@ -123,35 +124,36 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 	if err != nil {
 		return err
 	}
-	if c.peer.HasCred {
-		s.proc = openProcess(c.nc, c.peer.PID)
-	}
-
 	// From here on plain operations ask the manager. Those that did not are waited for.
+	a.mu.Lock()
+	a.opening++
+	a.unlock(c)
 	a.gate.mu.Lock()
 	a.gate.managed.Store(true)
 	a.gate.mu.Unlock()
 
 	a.mu.Lock()
-	defer a.unlock(c)
+	defer func() {
+		a.opening--
+		a.checkGate()
+		a.unlock(c)
+	}()
 	if old := a.clients[m.Client]; old != nil {
 		if !sameSecret(old, m) {
-			s.proc.close()
-			a.checkGate()
 			return syscall.EPERM
 		}
 		a.endSession(old, "its client begins anew")
 	}
 	if len(a.sessions) >= a.cfg.MaxSessions || a.closed {
-		s.proc.close()
-		a.checkGate()
 		return syscall.EAGAIN
 	}
 	a.lastSession++
 	s.id = a.lastSession
 	s.cred.Session = s.id
 	a.sessions[s.id], a.clients[s.client] = s, s
-	a.gate.managed.Store(true)
+	if c.peer.HasCred {
+		a.follow(s, openProcess(c.nc, c.peer.PID))
+	}
 	a.step(tokens.Input{Kind: tokens.InSessionOpen, Session: tokens.SessionID(s.id)})
 	ids := a.giveIDs(s, first)
 	c.session.Store(s)
@@ -235,8 +237,15 @@ func (s *session) rangeOf(id uint64) (wire.IDRange, bool) {
 func (a *Authority) resume(r *request, m *wire.Tsession) error {
 	c := r.c
 	var old *conn
+	var proc *process
+	if c.peer.HasCred {
+		proc = openProcess(c.nc, c.peer.PID)
+	}
 	a.mu.Lock()
 	defer func() {
+		if s := c.session.Load(); s == nil || s.proc != proc {
+			proc.close()
+		}
 		a.unlock(c)
 		if old != nil {
 			old.hangUp(fmt.Errorf("the session has gone on to another connection"))
@@ -262,10 +271,7 @@ func (a *Authority) resume(r *request, m *wire.Tsession) error {
 	s.conn, s.resuming, s.since, s.peer, s.told = c, r, a.cfg.Clock(), c.peer, false
 	s.over = false
 	c.session.Store(s)
-	if c.peer.HasCred {
-		s.proc.close()
-		s.proc = openProcess(c.nc, c.peer.PID)
-	}
+	a.follow(s, proc)
 	a.step(tokens.Input{Kind: tokens.InConnected, Session: tokens.SessionID(s.id)})
 	return errDeferred
 }
@@ -351,28 +357,34 @@ func (a *Authority) disconnected(s *session, c *conn) {
 		return
 	}
 	a.hungUp(s)
-	if s.proc != nil {
-		a.cfg.Logf("session %s: its connection is gone", s.label())
-		a.later(func() { a.watch(s, s.proc) })
-	} else {
-		a.cfg.Logf("session %s: its connection is gone; it may come back", s.label())
+	if s.dead {
+		a.endSession(s, "its client is dead")
+		return
+	}
+	a.cfg.Logf("session %s: its connection is gone; it may come back", s.label())
+}
+
+// watch ends the session of a client whose process is dead, as soon as its connection is gone, too.
+func (a *Authority) watch(s *session, p *process) {
+	if !p.wait() {
+		return
+	}
+	a.mu.Lock()
+	defer a.unlock(nil)
+	if a.sessions[s.id] == s && s.proc == p {
+		s.dead = true
+		if s.conn == nil {
+			a.endSession(s, "its client is dead")
+		}
 	}
 }
 
-// watch ends a session that is away when its client's process is dead.
-func (a *Authority) watch(s *session, p *process) {
-	for {
-		dead := p.dead(100 * time.Millisecond)
-		a.mu.Lock()
-		gone := a.sessions[s.id] != s || s.conn != nil || s.proc != p
-		if dead && !gone {
-			a.endSession(s, "its client is dead")
-			gone = true
-		}
-		a.unlock(nil)
-		if gone {
-			return
-		}
+// follow watches the process at the other end of the session's connection. mu is held.
+func (a *Authority) follow(s *session, p *process) {
+	s.proc.close()
+	s.proc, s.dead = p, false
+	if p != nil {
+		a.later(func() { a.watch(s, p) })
 	}
 }
 
@@ -435,7 +447,7 @@ func (a *Authority) applying(s *session) bool {
 
 // checkGate lets plain operations by again when there are no sessions. mu is held.
 func (a *Authority) checkGate() {
-	if len(a.sessions) == 0 && a.ending == 0 {
+	if len(a.sessions) == 0 && a.ending == 0 && a.opening == 0 {
 		a.gate.managed.Store(false)
 	}
 }

@@ -1,7 +1,6 @@
 package p9srv
 
 import (
-	"errors"
 	"syscall"
 	"time"
 
@@ -120,9 +119,6 @@ func (a *Authority) sent(x *ask, m wire.Message) bool {
 	a.step(tokens.Input{Kind: tokens.InSent, Req: x.id})
 	return true
 }
-
-// errFull: a reply does not fit the msize.
-var errFull = errors.New("the reply is full")
 
 // fetch fills in what goes along with a token: attributes, a link's target, a small file's content.
 func (a *Authority) fetch(x *ask, g *wire.Granted, t tokens.Token, inline uint32, room *int) error {

@@ -28,7 +28,7 @@ func newModel(fs *FS, dir string) (*model, uint64) {
 	if err != nil {
 		panic(err)
 	}
-	m.objs[root] = &mobj{id: root, mode: unix.S_IFDIR | uint32(info.Mode().Perm()), target: "root", xattrs: map[string]string{}, entries: map[string]uint64{}, base: true}
+	m.objs[root] = &mobj{id: root, uid: fs.uid, mode: unix.S_IFDIR | uint32(info.Mode().Perm()), target: "root", xattrs: map[string]string{}, entries: map[string]uint64{}, base: true}
 	return m, root
 }
 
@@ -100,7 +100,7 @@ func testCuts(rt *rapid.T, dir string, opt Options) {
 		}
 		fs.fail = nil
 		m = next
-		if got, want := snapshot(rt, dir, false), m.render(root, fs.uid, fs.gid); got != want {
+		if got, want := snapshot(rt, dir, false), m.render(root, fs.gid); got != want {
 			rt.Fatalf("the cut led to\n%s\ncut: %+v\nbefore:\n%s", diffText(want, got), c.Records, before)
 		}
 	}

@@ -157,13 +157,14 @@ func (a *apply) setAttrs(o *cutObj, fd int) error {
 		want = o.attr.Mode
 	}
 	if uid != st.Uid || gid != st.Gid {
+		oldUID, oldGID := int(st.Uid), int(st.Gid)
 		err := a.do("set owner", func() error { return unix.Fchownat(fd, "", int(uid), int(gid), unix.AT_EMPTY_PATH) })
 		if err != nil {
 			return err
 		}
 		a.undoBy(func() error {
 			return o.with(func(fd int) error {
-				err := unix.Fchownat(fd, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH)
+				err := unix.Fchownat(fd, "", oldUID, oldGID, unix.AT_EMPTY_PATH)
 				if err == nil && o.typ != unix.S_IFLNK {
 					err = chmodFD(fd, mode)
 				}

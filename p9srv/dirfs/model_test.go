@@ -24,6 +24,7 @@ type model struct {
 type mobj struct {
 	id      uint64
 	mode    uint32
+	uid     uint32
 	data    []byte
 	target  string
 	xattrs  map[string]string
@@ -112,14 +113,14 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 		return m.objs[rapid.SampledFrom(files).Draw(t, "file")]
 	}
 	put := func(mode uint32) *mobj {
-		o := &mobj{id: m.nextID(), mode: mode, mtime: *clock, xattrs: map[string]string{}, entries: map[string]uint64{}}
+		o := &mobj{id: m.nextID(), mode: mode, uid: m.objs[root].uid, mtime: *clock, xattrs: map[string]string{}, entries: map[string]uint64{}}
 		m.objs[o.id] = o
 		d.entries[name], d.mtime = o.id, *clock
 		return o
 	}
 	switch rapid.SampledFrom([]string{
 		"create", "create", "mkdir", "mkdir", "symlink", "fifo", "unlink", "unlink", "rename", "rename", "rename", "rename",
-		"exchange", "link", "write", "write", "truncate", "punch", "chmod", "xattr", "nameless",
+		"exchange", "link", "write", "write", "truncate", "punch", "chmod", "chown", "xattr", "nameless",
 	}).Draw(t, "op") {
 	case "create":
 		if !bound {
@@ -206,6 +207,11 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 		if o.dir() {
 			o.mode |= 0o700
 		}
+	case "chown":
+		if os.Getuid() == 0 {
+			o := m.objs[rapid.SampledFrom(append(m.ids(func(o *mobj) bool { return o.id != root }), root)).Draw(t, "object")]
+			o.uid = 77 - o.uid
+		}
 	case "xattr":
 		if o := file(); o != nil {
 			key := rapid.SampledFrom([]string{"user.x", "user.y"}).Draw(t, "key")
@@ -242,8 +248,8 @@ func (m *model) diff(old *model, uid, gid uint32) []cut.Record {
 			continue
 		}
 		if was == nil {
-			out = append(out, cut.Record{Kind: cut.Create, UID: uid, ID: id, Mode: o.mode, UserID: uid, GroupID: gid, Target: o.target})
-			was = &mobj{mode: o.mode}
+			out = append(out, cut.Record{Kind: cut.Create, UID: uid, ID: id, Mode: o.mode, UserID: o.uid, GroupID: gid, Target: o.target})
+			was = &mobj{mode: o.mode, uid: o.uid}
 		} else if before[id] > 0 && after[id] == 0 && o.open {
 			out = append(out, cut.Record{Kind: cut.Keep, UID: uid, ID: id})
 		}
@@ -259,6 +265,10 @@ func (m *model) diff(old *model, uid, gid uint32) []cut.Record {
 		if o.mtime != was.mtime {
 			attr.Valid |= cut.AttrMtime
 			attr.Mtime = o.mtime
+		}
+		if o.uid != was.uid {
+			attr.Valid |= cut.AttrUID
+			attr.UserID = o.uid
 		}
 		if attr.Valid != 0 {
 			out = append(out, attr)
@@ -384,13 +394,13 @@ func snapshot(t interface{ Fatal(...any) }, dir string, withIno bool) string {
 }
 
 // render tells what snapshot would tell of the model.
-func (m *model) render(root uint64, uid, gid uint32) string {
+func (m *model) render(root uint64, gid uint32) string {
 	var b strings.Builder
 	links := m.linked()
 	var walk func(id uint64, rel string, nlink int)
 	walk = func(id uint64, rel string, nlink int) {
 		o := m.objs[id]
-		fmt.Fprintf(&b, "%s mode %o uid %d gid %d", rel, o.mode, uid, gid)
+		fmt.Fprintf(&b, "%s mode %o uid %d gid %d", rel, o.mode, o.uid, gid)
 		if !o.dir() {
 			fmt.Fprintf(&b, " nlink %d", nlink)
 		}
