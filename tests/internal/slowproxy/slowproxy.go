@@ -1,0 +1,167 @@
+// Package slowproxy is a TCP proxy on loopback for tests and benchmarks: it
+// adds a round-trip time, counts the 9P frames and bytes that pass, and can cut
+// all connections. It never changes or reorders what passes.
+package slowproxy
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Proxy forwards connections to a target.
+type Proxy struct {
+	target string
+	delay  time.Duration // one way
+	ln     net.Listener
+
+	mu    sync.Mutex // guards conns
+	conns map[net.Conn]bool
+
+	requests, replies, sent, received atomic.Int64
+	byType                            [256]atomic.Int64
+}
+
+// Counts is what has passed so far. Messages from the client are requests.
+type Counts struct {
+	Requests, Replies int64
+	Sent, Received    int64 // bytes, as the client sees it
+}
+
+// Sub gives what passed since b.
+func (a Counts) Sub(b Counts) Counts {
+	return Counts{a.Requests - b.Requests, a.Replies - b.Replies, a.Sent - b.Sent, a.Received - b.Received}
+}
+
+// New listens on loopback and forwards to the TCP address target ("host:port") or, with a leading '/', a unix socket,
+// adding rtt to every round trip.
+func New(target string, rtt time.Duration) (*Proxy, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listening for the proxy: %w", err)
+	}
+	p := &Proxy{target: target, delay: rtt / 2, ln: ln, conns: map[net.Conn]bool{}}
+	go p.accept()
+	return p, nil
+}
+
+// Addr is where clients dial, "host:port".
+func (p *Proxy) Addr() string { return p.ln.Addr().String() }
+
+// Counts tells what has passed.
+func (p *Proxy) Counts() Counts {
+	return Counts{p.requests.Load(), p.replies.Load(), p.sent.Load(), p.received.Load()}
+}
+
+// Type tells how many messages of one type have passed, in either direction.
+func (p *Proxy) Type(t uint8) int64 { return p.byType[t].Load() }
+
+// Cut breaks all connections; new ones are taken.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+	clear(p.conns)
+}
+
+// Close ends the proxy and its connections.
+func (p *Proxy) Close() {
+	p.ln.Close()
+	p.Cut()
+}
+
+func (p *Proxy) accept() {
+	for {
+		c, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		network := "tcp"
+		if p.target[0] == '/' {
+			network = "unix"
+		}
+		s, err := net.Dial(network, p.target)
+		if err != nil {
+			c.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns[c], p.conns[s] = true, true
+		p.mu.Unlock()
+		go p.pump(c, s, &p.requests, &p.sent)
+		go p.pump(s, c, &p.replies, &p.received)
+	}
+}
+
+type chunk struct {
+	due  time.Time
+	data []byte
+}
+
+// pump copies from one side to the other, each piece delay after it came.
+func (p *Proxy) pump(from, to net.Conn, frames, bytes *atomic.Int64) {
+	queue := make(chan chunk, 4096)
+	go func() {
+		defer close(queue)
+		var count counter
+		for {
+			buf := make([]byte, 256<<10)
+			n, err := from.Read(buf)
+			if n > 0 {
+				bytes.Add(int64(n))
+				count.feed(buf[:n], func(t uint8) { frames.Add(1); p.byType[t].Add(1) })
+				queue <- chunk{time.Now().Add(p.delay), buf[:n]}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for c := range queue {
+		if p.delay > 0 {
+			time.Sleep(time.Until(c.due))
+		}
+		if _, err := to.Write(c.data); err != nil {
+			break
+		}
+	}
+	to.Close()
+	from.Close()
+	for range queue { // let the reader end
+	}
+	p.mu.Lock()
+	delete(p.conns, from)
+	delete(p.conns, to)
+	p.mu.Unlock()
+}
+
+// counter finds the frames of a 9P stream: size[4] type[1] ….
+type counter struct {
+	head [5]byte
+	have int
+	skip int
+}
+
+func (c *counter) feed(b []byte, frame func(t uint8)) {
+	for len(b) > 0 {
+		if c.skip > 0 {
+			n := min(c.skip, len(b))
+			c.skip -= n
+			b = b[n:]
+			continue
+		}
+		n := copy(c.head[c.have:], b)
+		c.have += n
+		b = b[n:]
+		if c.have == len(c.head) {
+			frame(c.head[4])
+			c.skip = max(0, int(binary.LittleEndian.Uint32(c.head[:4]))-len(c.head))
+			c.have = 0
+		}
+	}
+}
