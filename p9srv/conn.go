@@ -9,9 +9,12 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"echo9/internal/wire"
+
+	"golang.org/x/sys/unix"
 )
 
 // conn is one connection.
@@ -138,12 +141,12 @@ func (in *inBuffer) detach() {
 	in.lo, in.hi = 0, copy(in.buf, rest)
 }
 
-// frameSize is the size of the frame that begins at lo; 0 when not even that is there.
-func (in *inBuffer) frameSize() int {
+// frameSize is the size of the frame that begins at lo; false when not even that is there.
+func (in *inBuffer) frameSize() (int, bool) {
 	if in.hi-in.lo < 4 {
-		return 0
+		return 0, false
 	}
-	return int(binary.LittleEndian.Uint32(in.buf[in.lo:]))
+	return int(binary.LittleEndian.Uint32(in.buf[in.lo:])), true
 }
 
 // room makes room to read into, for a frame of size n at least.
@@ -169,8 +172,8 @@ func (in *inBuffer) room(n int) {
 func (c *conn) next() ([]byte, error) {
 	in := &c.in
 	for {
-		n := in.frameSize()
-		if n != 0 {
+		n, ok := in.frameSize()
+		if ok {
 			if n < wire.HeaderSize {
 				return nil, &wire.FrameError{Size: uint32(n), Rule: "smaller than its header"}
 			}
@@ -331,12 +334,38 @@ func (c *conn) makeRoom(typ uint8) error {
 			}
 		case within, typ == wire.TypeTversion, typ == wire.TypeTflush && len(c.tags) < 2*c.srv.cfg.MaxRequests:
 			return nil
+		case c.peerGone():
+			return io.EOF
 		default:
 			c.waiting++
+			look := time.AfterFunc(hupCheck, c.cond.Broadcast)
 			c.cond.Wait()
+			look.Stop()
 			c.waiting--
 		}
 	}
+}
+
+// hupCheck is how often a leader that does not read looks whether the client is still there.
+const hupCheck = 200 * time.Millisecond
+
+// peerGone tells whether the other end has hung up, without reading what it sent before.
+func (c *conn) peerGone() bool {
+	sc, ok := c.nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(fds, 0)
+		gone = err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+	})
+	return err == nil && gone
 }
 
 func (c *conn) closedErr() error {

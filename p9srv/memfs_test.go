@@ -353,6 +353,9 @@ func (o *memObject) Link(ctx context.Context, _ *Cred, target Object, name strin
 		return err
 	}
 	defer o.fs.mu.Unlock()
+	if o.n.ents == nil {
+		return syscall.ENOTDIR
+	}
 	if o.n.ents[name] != 0 {
 		return syscall.EEXIST
 	}
@@ -401,6 +404,9 @@ func (o *memObject) Rename(ctx context.Context, _ *Cred, oldName string, dir Obj
 	}
 	defer o.fs.mu.Unlock()
 	d := dir.(*memObject)
+	if d.n.ents == nil {
+		return syscall.ENOTDIR
+	}
 	n := o.fs.nodes[o.n.ents[oldName]]
 	if n == nil {
 		return syscall.ENOENT
