@@ -17,6 +17,13 @@ import (
 // maxTTL bounds what the kernel is told to serve without asking.
 const maxTTL = time.Second
 
+// cautiousTTL is for names in a directory whose revocation lately had to wait until names timed
+// out, and cautiousFor is how long that is remembered.
+const (
+	cautiousTTL = 20 * time.Millisecond
+	cautiousFor = 10 * time.Second
+)
+
 // slack is added where we wait for a timeout of the kernel: its clock ticks, and it counts
 // from when the thread that asked gets to run.
 const slack = 20 * time.Millisecond
@@ -135,6 +142,9 @@ func (f *fileSystem) tellName(dir *node, name string, isDir bool, stamp uint64) 
 	defer dir.mu.Unlock()
 	if !f.fresh(dir, stamp) {
 		return 0
+	}
+	if dir.cautious.After(now) {
+		ttl = min(ttl, cautiousTTL)
 	}
 	dir.remember(name, told{now, now.Add(ttl), isDir})
 	return ttl

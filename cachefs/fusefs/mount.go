@@ -109,11 +109,13 @@ func (m *Mounted) start() error {
 		return err
 	}
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err == nil {
+		f.notify, err = newNotifier(own)
+	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return errors.Join(fmt.Errorf("mount %s: %w", m.path, err), detach(m.path, true))
 	}
-	f.notify = &notifier{file: os.NewFile(uintptr(own), "/dev/fuse")}
 	caps := uint64(fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_HANDLE_KILLPRIV_V2 |
 		fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_EXPORT_SUPPORT)
 	if f.hooks.writeback {

@@ -28,6 +28,7 @@ type node struct {
 	names     map[string]told // of a directory
 	manyUntil time.Time       // names that are no longer in the map: too many
 	updating  int             // requests that hold the kernel's lock of the directory exclusively
+	cautious  time.Time       // until then names are told for a short time only
 	invalBusy bool            // a notification for names is under way, perhaps stuck
 	noXattrs  bool            // the attributes last told said so; true only while attrUntil lasts
 

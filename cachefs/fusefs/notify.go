@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,8 +25,19 @@ const (
 // descriptor of its own for the mount's connection.
 type notifier struct {
 	file       *os.File
-	epoch      bool // the kernel knows FUSE_NOTIFY_INC_EPOCH
-	expireOnly bool // and FUSE_EXPIRE_ONLY
+	conn       syscall.RawConn // of file
+	epoch      bool            // the kernel knows FUSE_NOTIFY_INC_EPOCH
+	expireOnly bool            // and FUSE_EXPIRE_ONLY
+}
+
+func newNotifier(fd int) (*notifier, error) {
+	file := os.NewFile(uintptr(fd), "/dev/fuse")
+	conn, err := file.SyscallConn()
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return &notifier{file: file, conn: conn}, nil
 }
 
 func (t *notifier) send(code uint32, body []byte) error {
@@ -33,7 +45,17 @@ func (t *notifier) send(code uint32, body []byte) error {
 	binary.NativeEndian.PutUint32(msg[0:], uint32(len(msg)))
 	binary.NativeEndian.PutUint32(msg[4:], code)
 	copy(msg[16:], body) // the unique of a notification is 0
-	_, err := t.file.Write(msg)
+	// Not file.Write: it lets one write at a time go ahead, and one may be stuck.
+	var err error
+	if cerr := t.conn.Control(func(fd uintptr) {
+		for {
+			if _, err = unix.Write(int(fd), msg); !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	}); cerr != nil {
+		return cerr
+	}
 	return err
 }
 

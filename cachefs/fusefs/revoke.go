@@ -155,6 +155,9 @@ func (f *fileSystem) dropNames(ctx context.Context, n *node) {
 		return
 	}
 	f.stats.waits.Add(1)
+	n.mu.Lock()
+	n.cautious = time.Now().Add(cautiousFor)
+	n.mu.Unlock()
 	if sleep(ctx, time.Until(last.Add(slack))) {
 		f.forgetNames(n, last)
 	}
