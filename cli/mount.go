@@ -67,6 +67,9 @@ func withoutAddr(flags []cli.Flag) []cli.Flag { return flags[1:] }
 // stopTime bounds the unmounting after an interrupt.
 const stopTime = 5 * time.Second
 
+// lingerTime is what processes get that still use a mount that is detached.
+const lingerTime = time.Second
+
 // runMount mounts b, and returns when it is unmounted and all is sent. It closes b, and then calls after.
 func runMount(c *cli.Context, b *cached, mnt, source string, after func() error) (err error) {
 	say := logger(c.App.ErrWriter)
@@ -126,7 +129,7 @@ func stopMount(m *fusefs.Mounted, b *cached, say func(string, ...any)) error {
 	say("%s is detached; the processes that still use it get errors from now on", m.Path())
 	select {
 	case <-m.Done():
-	case <-ctx.Done():
+	case <-time.After(lingerTime):
 	}
 	return nil
 }

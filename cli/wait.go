@@ -26,10 +26,13 @@ returns when the daemon has sent everything and ended.`,
 			if err != nil {
 				return err
 			}
-			if !m.mounted {
-				return m.waitExit(c.Context)
+			if m.mounted {
+				return m.waitSent(c)
 			}
-			return m.waitSent(c)
+			for _, r := range m.served {
+				fmt.Fprintf(c.App.Writer, "%s is unmounted; process %d still sends\n", m.path, r.PID)
+			}
+			return m.waitExit(c.Context)
 		},
 	}
 }
