@@ -37,6 +37,7 @@ func newModel(fs *FS, dir string) (*model, uint64) {
 func TestCuts(t *testing.T) {
 	for _, p := range places {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			dir := p.dir(t)
 			rapid.Check(t, func(rt *rapid.T) {
 				sub, err := os.MkdirTemp(dir, "t")

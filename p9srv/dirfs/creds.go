@@ -22,6 +22,21 @@ func (fs *FS) as(cred *p9srv.Cred, fn func() error) error {
 	return fs.asGroup(cred, noGID, fn)
 }
 
+// look is as for what changes nothing but may be forbidden: the capabilities that
+// setfsuid leaves do not matter to it, and leaving them alone is cheaper.
+func (fs *FS) look(cred *p9srv.Cred, fn func() error) error {
+	if !fs.switches || cred == nil || cred.UID == fs.uid {
+		return fn()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer fs.unbecome(false)
+	if err := fs.become(cred.UID, cred.GID, cred.Groups, false); err != nil {
+		return fmt.Errorf("act as user %d: %w", cred.UID, err)
+	}
+	return fn()
+}
+
 // asGroup is as, with gid as the group of what fn makes, if the user is in it.
 func (fs *FS) asGroup(cred *p9srv.Cred, gid uint32, fn func() error) error {
 	if !fs.switches || cred == nil {
@@ -44,16 +59,16 @@ func (fs *FS) asGroup(cred *p9srv.Cred, gid uint32, fn func() error) error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer fs.unbecome()
-	if err := fs.become(cred.UID, gid, cred.Groups); err != nil {
+	defer fs.unbecome(true)
+	if err := fs.become(cred.UID, gid, cred.Groups, true); err != nil {
 		return fmt.Errorf("act as user %d: %w", cred.UID, err)
 	}
 	return fn()
 }
 
-// become makes the calling thread act as another user. Also the capabilities
+// become makes the calling thread act as another user. With caps also the capabilities
 // go that setfsuid leaves: those that override quotas and allow trusted attributes.
-func (fs *FS) become(uid, gid uint32, groups []uint32) error {
+func (fs *FS) become(uid, gid uint32, groups []uint32, caps bool) error {
 	if err := setGroups(groups); err != nil {
 		return err
 	}
@@ -63,17 +78,20 @@ func (fs *FS) become(uid, gid uint32, groups []uint32) error {
 	if err := setID(unix.SYS_SETFSUID, uid); err != nil {
 		return err
 	}
-	if uid == 0 {
+	if !caps {
 		return nil
 	}
-	caps := fs.caps
-	caps[0].Effective, caps[1].Effective = 0, 0
-	return setCaps(&caps)
+	none := fs.caps
+	none[0].Effective, none[1].Effective = 0, 0
+	return setCaps(&none)
 }
 
 // unbecome undoes become. A thread that cannot be restored must not go on.
-func (fs *FS) unbecome() {
-	err := setCaps(&fs.caps)
+func (fs *FS) unbecome(caps bool) {
+	var err error
+	if caps {
+		err = setCaps(&fs.caps)
+	}
 	for _, e := range []error{
 		setID(unix.SYS_SETFSUID, fs.uid), setID(unix.SYS_SETFSGID, fs.gid), setGroups(ownGroups),
 	} {
@@ -97,10 +115,10 @@ var ownGroups = func() []uint32 {
 }()
 
 // setID sets the thread's fsuid or fsgid. The call tells no error: asking
-// again tells what is set.
+// for an id that is none tells what is set.
 func setID(call uintptr, id uint32) error {
 	unix.RawSyscall(call, uintptr(id), 0, 0)
-	if now, _, _ := unix.RawSyscall(call, uintptr(id), 0, 0); uint32(now) != id {
+	if now, _, _ := unix.RawSyscall(call, ^uintptr(0), 0, 0); uint32(now) != id {
 		return syscall.EPERM
 	}
 	return nil
@@ -138,7 +156,7 @@ func (fs *FS) probeSwitch() {
 	go func() {
 		// The thread is thrown away with the goroutine.
 		runtime.LockOSThread()
-		done <- fs.become(65534, 65534, []uint32{65534}) == nil
+		done <- fs.become(65534, 65534, []uint32{65534}, true) == nil
 	}()
 	fs.switches = <-done
 }

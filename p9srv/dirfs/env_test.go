@@ -3,6 +3,7 @@ package dirfs
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,6 +38,10 @@ func skip(t *testing.T, why string) {
 }
 
 func TestMain(m *testing.M) {
+	// Each check applies a few cuts some dozens of times. -rapid.checks asks for more.
+	if err := flag.Set("rapid.checks", "40"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if len(skips.why) > 0 {
 		fmt.Printf("dirfs: %d tests skipped:\n", len(skips.why))

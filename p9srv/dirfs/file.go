@@ -78,7 +78,7 @@ func (n *node) open(ctx context.Context, cred *p9srv.Cred, flags uint32) (*file,
 	}
 	defer n.unpin()
 	fd := -1
-	err = n.fs.as(cred, func() error {
+	err = n.fs.look(cred, func() error {
 		return eintr(func() error {
 			fd, err = unix.Openat(n.fs.procFD, itoa(pathFD), int(hostFlags(flags)), 0)
 			return err

@@ -186,7 +186,7 @@ func (fs *FS) mayRemove(cred *p9srv.Cred, dirfd int, n *node) error {
 	if cred == nil || !fs.switches || cred.UID == 0 {
 		return nil
 	}
-	if err := fs.as(cred, func() error {
+	if err := fs.look(cred, func() error {
 		return unix.Faccessat2(dirfd, "", unix.W_OK|unix.X_OK, unix.AT_EMPTY_PATH|unix.AT_EACCESS)
 	}); err != nil {
 		return err

@@ -44,7 +44,7 @@ func (n *node) walk(ctx context.Context, cred *p9srv.Cred, name string, attr *wi
 	defer n.unpin()
 	var o *node
 	var st unix.Statx_t
-	err = n.fs.as(cred, func() error {
+	err = n.fs.look(cred, func() error {
 		o, err = n.fs.resolve(n, fd, name, &st)
 		return err
 	})
@@ -116,7 +116,7 @@ func (n *node) walkUp(cred *p9srv.Cred, attr *wire.Attr) (*node, error) {
 	}
 	defer n.unpin()
 	var up int
-	err = fs.as(cred, func() error {
+	err = fs.look(cred, func() error {
 		up, err = unix.Openat(fd, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		return err
 	})

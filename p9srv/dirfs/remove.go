@@ -92,7 +92,7 @@ func (n *node) unlink(ctx context.Context, cred *p9srv.Cred, name string, flags 
 	defer n.unpin()
 	fs := n.fs
 	var st unix.Statx_t
-	if err := fs.as(cred, func() error { return statAt(dirfd, name, &st) }); err != nil {
+	if err := fs.look(cred, func() error { return statAt(dirfd, name, &st) }); err != nil {
 		return err
 	}
 	victim, err := fs.losing(n, dirfd, name, &st)
@@ -138,7 +138,7 @@ func (n *node) rename(ctx context.Context, cred *p9srv.Cred, oldName string, d *
 	fs := n.fs
 	var src, dst unix.Statx_t
 	haveDst := true
-	err = fs.as(cred, func() error {
+	err = fs.look(cred, func() error {
 		if err := statAt(from, oldName, &src); err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (a *apply) may(uid uint32, o *cutObj, mask uint32) error {
 	err, ok := a.allowed[key]
 	if !ok {
 		err = o.with(func(fd int) error {
-			return a.fs.as(a.credOf(uid), func() error {
+			return a.fs.look(a.credOf(uid), func() error {
 				return unix.Faccessat2(fd, "", mask, unix.AT_EMPTY_PATH|unix.AT_EACCESS)
 			})
 		})
