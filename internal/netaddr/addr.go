@@ -171,7 +171,9 @@ func parsePath(p string) (Addr, error) {
 		if err != nil {
 			return Addr{}, err
 		}
-		p = abs
+		if p = abs; p == "/" {
+			return Addr{}, fmt.Errorf("its path is the root directory: add the socket's name")
+		}
 	}
 	if len(p) > maxPath {
 		return Addr{}, fmt.Errorf("its path of %d bytes is too long for a socket: choose one of at most %d", len(p), maxPath)

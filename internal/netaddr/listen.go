@@ -93,6 +93,13 @@ func (a Addr) listenAdvice(err error) string {
 	return ""
 }
 
+// For tests: breaks of the promises, and a look into the moment after a stale
+// socket was found.
+var (
+	breakMode, breakLock bool
+	foundStale           = func() {}
+)
+
 // ErrLive says that another server lives at the socket.
 var ErrLive = errors.New("another server serves there already: stop it, or choose another path")
 
@@ -101,7 +108,11 @@ func (a Addr) listenUnix(ctx context.Context) (net.Listener, error) {
 		var err error
 		// Linux gives the socket file the mode that the socket has when it is
 		// bound: there is no moment at which others could connect.
-		if cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); cerr != nil {
+		if cerr := c.Control(func(fd uintptr) {
+			if !breakMode {
+				err = unix.Fchmod(int(fd), 0o600)
+			}
+		}); cerr != nil {
 			return cerr
 		}
 		return err
@@ -148,6 +159,9 @@ func makePrivate(dir string) error {
 // lockPath keeps others from listening at the path until unlock: of two servers
 // that find a stale socket at once, the second would remove the first's.
 func lockPath(path string) (unlock func(), err error) {
+	if breakLock {
+		return func() {}, nil
+	}
 	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".lock")
 	for {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
@@ -191,6 +205,7 @@ func removeStale(ctx context.Context, path string) error {
 		c.Close()
 		return ErrLive
 	case errors.Is(err, syscall.ECONNREFUSED):
+		foundStale()
 		return os.Remove(path)
 	case errors.Is(err, syscall.EAGAIN): // its queue is full
 		return ErrLive
