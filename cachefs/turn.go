@@ -27,6 +27,7 @@ type turn struct {
 	held   []tokens.Elem // resolved, and pinned by Claim
 	req    tokens.ReqID  // a request that was granted and is to be claimed
 	asks   int           // requests made so far
+	stale  int           // times that an object which a name stood for was gone when the server looked
 
 	// inline: contents are wanted with the attributes.
 	inline bool
@@ -166,8 +167,24 @@ func (t *turn) pin() error {
 		return nil
 	}
 	asked := t.request(resolved)
-	t.wait = func(ctx context.Context) error { return fs.ask(ctx, t, asked) }
+	t.wait = func(ctx context.Context) error {
+		err := fs.ask(ctx, t, asked)
+		if errors.Is(err, syscall.ESTALE) && t.named() && t.stale < maxStale {
+			// Somebody removed what a name stood for before the server looked at the set: ask for the name.
+			t.stale++
+			return nil
+		}
+		return err
+	}
 	return errAgain
+}
+
+// maxStale bounds how often a turn asks again because objects vanished under their names.
+const maxStale = 100
+
+// named says whether the turn's set has names in it.
+func (t *turn) named() bool {
+	return slices.ContainsFunc(t.elems, func(e tokens.Elem) bool { return e.Name != "" })
 }
 
 // suspects makes the turn wait while an object of its set is being set right after a loss.
@@ -318,11 +335,11 @@ func (fs *FS) take(g *wire.Granted, install bool) {
 		return
 	}
 	n := fs.nodes[g.ID]
-	if n == nil {
-		if g.Flags&wire.GrantedAttr == 0 {
-			return
-		}
+	if g.Flags&wire.GrantedAttr != 0 {
 		n = fs.nodeFor(g.Attr.QID)
+	}
+	if n == nil {
+		return
 	}
 	// Held already, yet nothing is known of it and nothing is pending: that was given up after a loss.
 	if install || !n.attrOK && fs.pendingOn(n) == 0 {

@@ -184,7 +184,10 @@ func (f *file) Close(ctx context.Context) error {
 		f.t.mu.Lock()
 		f.o.files = slices.DeleteFunc(f.o.files, func(x *file) bool { return x == f })
 		f.t.mu.Unlock()
-		err = f.t.clunkWait(ctx, f.fid)
+		err = nil
+		if f.fid != f.o.fid { // else they share it, see createdAndGone
+			err = f.t.clunkWait(ctx, f.fid)
+		}
 		f.o.Release()
 	})
 	return err

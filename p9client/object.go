@@ -175,15 +175,28 @@ func (o *object) Create(ctx context.Context, cred *p9srv.Cred, name string, flag
 		return nil, nil, wire.Attr{}, err
 	}
 	n, attr, err := o.Walk(ctx, cred, name)
-	if err == nil && n.ID() != r.QID.Path {
-		n.Release()
-		err = fmt.Errorf("%q was replaced while it was created: %w", name, syscall.ESTALE)
+	if err == nil && n.ID() == r.QID.Path {
+		return n, n.(*object).file(fid, flags, r.Iounit), attr, nil
 	}
-	if err != nil {
+	if err == nil {
+		n.Release()
+	} else if !errors.Is(err, syscall.ENOENT) {
 		o.t.clunk(fid)
 		return nil, nil, wire.Attr{}, err
 	}
-	return n, n.(*object).file(fid, flags, r.Iounit), attr, nil
+	return o.t.createdAndGone(ctx, cred, fid, flags, &r)
+}
+
+// createdAndGone: somebody removed or replaced the name of what was just created. The open fid is
+// all there is of it: object and file share it.
+func (t *Tree) createdAndGone(ctx context.Context, cred *p9srv.Cred, fid, flags uint32, r *wire.Rlcreate) (p9srv.Object, p9srv.File, wire.Attr, error) {
+	n := t.object(fid, r.QID)
+	attr, err := n.GetAttr(ctx, cred)
+	if err != nil {
+		n.Release()
+		return nil, nil, wire.Attr{}, err
+	}
+	return n, n.file(fid, flags, r.Iounit), attr, nil
 }
 
 // openExisting is what a create without O_EXCL comes to at a server whose
