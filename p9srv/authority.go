@@ -157,7 +157,11 @@ func (a *Authority) unlock(cur *conn) {
 
 // step tells the manager something and does what it answers. mu is held.
 func (a *Authority) step(in tokens.Input) {
-	outs := a.m.Step(a.cfg.Clock(), in)
+	var now int64
+	if in.Kind != tokens.InDone && in.Kind != tokens.InResolved && in.Kind != tokens.InSent {
+		now = a.cfg.Clock() // a system call, which those can do without: they follow another input closely
+	}
+	outs := a.m.Step(now, in)
 	for i := range outs {
 		a.do(&outs[i])
 	}
@@ -199,9 +203,7 @@ func (a *Authority) do(o *tokens.Output) {
 			a.cfg.Logf("session %s: lost object %d (generation %d, %v left): its lease is over and somebody wants it", s.label(), o.ID, o.Gen, o.Keep)
 		}
 	case tokens.OutCommitGo:
-		if s != nil {
-			a.commitGo(s, o.Cut)
-		}
+		a.commitGo(s, o.Session, o.Cut)
 	case tokens.OutCommitRefused:
 		if s != nil {
 			a.commitRefused(s, o)

@@ -265,10 +265,20 @@ func (a *Authority) checkMoves(p *partialCut) *wire.Rcommit {
 }
 
 // commitGo: the fence holds, and everything that the cut touches is busy until it is applied. mu is held.
-func (a *Authority) commitGo(s *session, number uint64) {
-	p := s.committed[number]
+func (a *Authority) commitGo(s *session, id tokens.SessionID, number uint64) {
+	var p *partialCut
+	if s != nil {
+		p = s.committed[number]
+	}
 	if p == nil {
-		p = &partialCut{Cut: cut.Cut{Number: number}} // cannot be; applied, it changes nothing
+		// Its session is gone, or was away while the cut waited for its turn: it is not applied, and
+		// a client that comes back sends it again.
+		a.later(func() {
+			a.mu.Lock()
+			a.step(tokens.Input{Kind: tokens.InCommitted, Session: id, Cut: number})
+			a.unlock(nil)
+		})
+		return
 	}
 	p.going = true
 	cred := s.cred
