@@ -164,7 +164,10 @@ func TestMounts(t *testing.T) {
 func TestBigDirectory(t *testing.T) {
 	onPlaces(t, func(t *testing.T, fs *FS, dir string) {
 		root := rootOf(t, fs)
-		const count = 10_000
+		count := 10_000
+		if testing.Short() {
+			count = 2_000
+		}
 		for i := range count {
 			fd, err := unix.Open(filepath.Join(dir, "stays"+strconv.Itoa(i)), unix.O_CREAT|unix.O_WRONLY, 0o644)
 			must(t, err)

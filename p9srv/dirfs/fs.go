@@ -136,7 +136,7 @@ func (fs *FS) open() error {
 		if fs.state, err = openState(fs.dir, fs.opt.State, fs.mountFD, fs.dev); err != nil {
 			return err
 		}
-		if fs.ids, err = openIDTable(fs.state.dir); err != nil {
+		if fs.ids, err = openIDTable(fs.state.path("")); err != nil {
 			return fmt.Errorf("open the private directory %s: %w", fs.state.dir, err)
 		}
 	}

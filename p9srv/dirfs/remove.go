@@ -15,23 +15,19 @@ import (
 // met it, with a reference and its descriptor open, so that it outlives the name
 // for those who use it.
 func (fs *FS) losing(dir *node, dirfd int, name string, st *unix.Statx_t) (*node, error) {
-	fs.mu.Lock()
-	n := fs.byKey[stKey(st)]
-	if n != nil && (n.gone || n.refs == 0 && n.keeps == 0 && n.opens == 0 && n.fd < 0 && st.Nlink == 1) {
-		// Nobody would miss it: the entry of the table goes when the number is used again.
-		if n.refs == 0 && !n.gone {
-			fs.forgetLocked(n)
+	o := fs.known(st, dir.id, name)
+	if o == nil {
+		fs.mu.Lock()
+		n := fs.byKey[stKey(st)]
+		fs.mu.Unlock()
+		if n == nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return nil, nil
 		}
-		n = nil
-	}
-	fs.mu.Unlock()
-	if n == nil {
-		return nil, nil
-	}
-	var now unix.Statx_t
-	o, err := fs.resolve(dir, dirfd, name, &now)
-	if err != nil {
-		return nil, err
+		var now unix.Statx_t
+		var err error
+		if o, err = fs.resolve(dir, dirfd, name, &now); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := o.pin(); err != nil {
 		o.Release()

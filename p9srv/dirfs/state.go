@@ -14,7 +14,8 @@ import (
 // state is the private directory: the table of ids, and places for what has no name
 // in the tree.
 type state struct {
-	dir     string
+	dir     string // for messages
+	fd      int    // the directory; what is in it is reached through it, whoever renames it
 	lock    *os.File
 	orphans int // kept alive for sessions, by id
 	tmp     int // being made, or replaced, by a cut
@@ -44,7 +45,7 @@ func openState(root, dir string, rootFD int, dev uint64) (*state, error) {
 			return nil, fmt.Errorf("the private directory %s lies inside the export, where clients would see it", dir)
 		}
 	}
-	s := &state{dir: dir, orphans: -1, tmp: -1}
+	s := &state{dir: dir, fd: -1, orphans: -1, tmp: -1}
 	if err := s.open(dev); err != nil {
 		s.close()
 		return nil, err
@@ -56,13 +57,12 @@ func (s *state) open(dev uint64) error {
 	if err := os.Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make the private directory (serve read-only, or name another place for it): %w", err)
 	}
-	fd, err := unix.Open(s.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
+	var err error
+	if s.fd, err = unix.Open(s.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open the private directory %s: %w", s.dir, err)
 	}
-	defer unix.Close(fd)
 	var st unix.Statx_t
-	if err := statFD(fd, &st); err != nil {
+	if err := statFD(s.fd, &st); err != nil {
 		return err
 	}
 	if stDev(&st) != dev || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
@@ -71,13 +71,13 @@ func (s *state) open(dev uint64) error {
 	if st.Uid != uint32(os.Geteuid()) {
 		return fmt.Errorf("the private directory %s belongs to user %d", s.dir, st.Uid)
 	}
-	if err := unix.Fchmod(fd, 0o700); err != nil {
+	if err := unix.Fchmod(s.fd, 0o700); err != nil {
 		return fmt.Errorf("close the private directory to others: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, ".gitignore"), []byte("*\n"), 0o600); err != nil {
+	if err := os.WriteFile(s.path(".gitignore"), []byte("*\n"), 0o600); err != nil {
 		return fmt.Errorf("write the private directory: %w", err)
 	}
-	if s.lock, err = os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if s.lock, err = os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return fmt.Errorf("lock the private directory: %w", err)
 	}
 	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -93,7 +93,7 @@ func (s *state) open(dev uint64) error {
 		name string
 		fd   *int
 	}{{"orphans", &s.orphans}, {"tmp", &s.tmp}} {
-		path := filepath.Join(s.dir, sub.name)
+		path := s.path(sub.name)
 		// No session outlives the server, so nothing in there is wanted.
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("clear the private directory: %w", err)
@@ -102,14 +102,17 @@ func (s *state) open(dev uint64) error {
 			return fmt.Errorf("make the private directory: %w", err)
 		}
 		if *sub.fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
-			return fmt.Errorf("open %s: %w", path, err)
+			return fmt.Errorf("open %s in the private directory: %w", sub.name, err)
 		}
 	}
 	return nil
 }
 
+// path is the path of something in the private directory, however that is named now.
+func (s *state) path(name string) string { return procPath(s.fd) + "/" + name }
+
 func (s *state) close() error {
-	for _, fd := range []int{s.orphans, s.tmp} {
+	for _, fd := range []int{s.fd, s.orphans, s.tmp} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}

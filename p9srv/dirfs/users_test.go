@@ -93,6 +93,38 @@ func TestUsers(t *testing.T) {
 	})
 }
 
+// TestRefusedUnlink: an object whose name could not be removed is found by its id as before,
+// though nobody held it.
+func TestRefusedUnlink(t *testing.T) {
+	if os.Getuid() != 0 {
+		skip(t, "acting as other users needs root")
+	}
+	for _, opt := range []Options{{maxFDs: 1}, {maxFDs: 1, noHandles: true}} {
+		dir := openDir(t, "/dev/shm")
+		fs := openFS(t, dir, opt)
+		root := rootOf(t, fs)
+		for _, name := range []string{"a", "b", "c"} {
+			must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+			o, _, err := root.Walk(ctx, nil, name)
+			must(t, err)
+			o.Release()
+		}
+		id, err := fs.ResolveName(ctx, root.ID(), "a")
+		must(t, err)
+		o, _, err := root.Walk(ctx, nil, "c")
+		must(t, err)
+		o.Release()
+		wantErrno(t, root.Unlink(ctx, bob, "a", 0), syscall.EACCES)
+		wantErrno(t, root.Rename(ctx, bob, "b", root, "a", 0), syscall.EACCES)
+		again, err := fs.Lookup(ctx, id)
+		must(t, err)
+		again.Release()
+		must(t, root.Unlink(ctx, nil, "a", 0))
+		_, err = fs.Lookup(ctx, id)
+		wantErrno(t, err, syscall.ESTALE)
+	}
+}
+
 // TestThreadsComeBack: after operations of others the server is itself again, on every thread.
 func TestThreadsComeBack(t *testing.T) {
 	if os.Getuid() != 0 {
