@@ -57,7 +57,8 @@ func round(t *testing.T, srv *served.Server, seed uint64, mutant string) (porcup
 	a, _ := caching(t, srv, "A", mutant)
 	b, _ := caching(t, srv, "B", mutant)
 	p := plain(t, srv)
-	l := Load{Seed: seed, Workers: 2, Ops: 60, Files: 2, Pause: 2 * time.Millisecond}
+	// A broken client's names soon do not fit the server's any more, and its operations fail: files alone show it.
+	l := Load{Seed: seed, Workers: 2, Ops: 60, Files: 2, Pause: 2 * time.Millisecond, FilesOnly: mutant != ""}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := Setup(ctx, p, l); err != nil {
@@ -65,7 +66,8 @@ func round(t *testing.T, srv *served.Server, seed uint64, mutant string) (porcup
 	}
 	history, err := Run(ctx, []Client{a, b, p}, l)
 	if err != nil {
-		return porcupine.Unknown, "", err
+		r, why := Check(history, 30*time.Second)
+		return r, why, err
 	}
 	if len(history) < 3*l.Workers*l.Ops {
 		return porcupine.Unknown, "", fmt.Errorf("%d operations of %d in the history", len(history), 3*l.Workers*l.Ops)

@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sort"
 	"strings"
@@ -41,6 +42,8 @@ type Load struct {
 	Ops     int // a worker
 	Files   int
 	Pause   time.Duration // between operations of a worker, at most
+	// FilesOnly leaves the directories out.
+	FilesOnly bool
 }
 
 type input struct {
@@ -91,7 +94,7 @@ func Setup(ctx context.Context, c Client, l Load) error {
 	return nil
 }
 
-// Run has all clients work at once and gives the history.
+// Run has all clients work at once and gives the history; with an error, what there is of it.
 func Run(ctx context.Context, clients []Client, l Load) ([]porcupine.Operation, error) {
 	var (
 		mu    sync.Mutex
@@ -123,6 +126,9 @@ func Run(ctx context.Context, clients []Client, l Load) ([]porcupine.Operation, 
 					ret := time.Since(start).Nanoseconds()
 					if err != nil {
 						errs <- fmt.Errorf("client %s, %s %s %s: %w", c.Name, in.verb, in.name, in.name2, err)
+						if in.verb == "write" { // it may happen yet
+							mine = append(mine, porcupine.Operation{ClientId: id, Input: in, Call: call, Output: out, Return: math.MaxInt64})
+						}
 						break
 					}
 					mine = append(mine, porcupine.Operation{ClientId: id, Input: in, Call: call, Output: out, Return: ret})
@@ -142,7 +148,7 @@ func Run(ctx context.Context, clients []Client, l Load) ([]porcupine.Operation, 
 }
 
 func choose(rng *rand.Rand, l Load, value *atomic.Uint64) input {
-	if rng.IntN(2) == 0 {
+	if l.FilesOnly || rng.IntN(2) == 0 {
 		f := fmt.Sprintf("f%d", rng.IntN(l.Files))
 		if rng.IntN(3) == 0 {
 			return input{part: f, verb: "write", name: f, value: value.Add(1)}
