@@ -174,7 +174,11 @@ func (f *FS) nextBatch() (*batch, time.Duration) {
 	}
 	lim := order.Limit{Ops: f.opt.CutOps, Bytes: f.opt.CutBytes}
 	background := func(why string) (*batch, time.Duration) {
-		return &batch{why, f.log.Prefix(lim).Seqs, 2 * f.opt.CutOps, f.opt.CutBytes}, 0
+		seqs := f.log.Prefix(lim).Seqs
+		if f.opt.Mutant == mutantWrongOrder && len(seqs) > 0 {
+			seqs = f.log.IdealOfOps(seqs[len(seqs)-1]).Seqs
+		}
+		return &batch{why, seqs, 2 * f.opt.CutOps, f.opt.CutBytes}, 0
 	}
 	if total.Bytes >= min(unsentBytes, f.opt.Dirty/2) || total.Ops >= unsentOps {
 		return background("amount")
@@ -235,12 +239,12 @@ func (f *FS) commit(b *batch) {
 	switch {
 	case len(missing) > 0:
 		f.log.Returned(number)
-		f.taken(missing)
+		f.taken(seqs, missing)
 	case reply.Status == wire.CommitApplied:
 		if len(net.Records) > 0 {
 			f.nextCut++
 		}
-		f.applied(number, ops)
+		f.applied(number, ops, net.Records)
 	case reply.Status == wire.CommitRefused:
 		f.log.Returned(number)
 		guilty := seqs
@@ -250,7 +254,7 @@ func (f *FS) commit(b *batch) {
 		f.refused(guilty, syscall.Errno(reply.Errno), reply.Reason)
 	case reply.Status == wire.CommitFenced:
 		f.log.Returned(number)
-		f.taken([]uint64{reply.ID})
+		f.taken(seqs, []uint64{reply.ID})
 	default:
 		go f.fail(fmt.Errorf("cut %d is out of order at the server", number))
 	}
@@ -383,15 +387,18 @@ func splitCut(number uint64, fence []cut.Fence, records []cut.Record, msize int)
 }
 
 // applied takes in that a cut is at the server. Called with f.mu held.
-func (f *FS) applied(number uint64, ops []*order.Op) {
+func (f *FS) applied(number uint64, ops []*order.Op, records []cut.Record) {
 	f.log.Applied(number)
+	for i := range records {
+		if n := f.nodes[records[i].ID]; n != nil && records[i].Kind == cut.Create {
+			n.fresh = false
+		}
+	}
 	seen := make(map[uint64]struct{})
 	for _, op := range ops {
 		n := f.nodes[op.ID]
 		if n != nil {
 			switch op.Kind {
-			case order.Create, order.Mkdir, order.Symlink, order.Mknod, order.Tmpfile:
-				n.fresh = false
 			case order.Write, order.Truncate, order.Allocate, order.Punch, order.Copy:
 				n.content().committed(op.Seq)
 			}
@@ -414,7 +421,11 @@ func (f *FS) applied(number uint64, ops []*order.Op) {
 func (f *FS) afterCommit(n *node) {
 	if n.attrOK && n.attr.Nlink == 0 && n.opens == 0 && !n.kept && !n.gone && f.pendingOn(n) == 0 {
 		n.gone = true
-		f.holder.Forget(n.id)
+		if n.fresh {
+			f.holder.Forget(n.id) // the server never heard of it
+		} else {
+			f.holder.GiveBack(n.id, tokens.None)
+		}
 	}
 }
 

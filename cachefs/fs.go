@@ -98,6 +98,9 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 		revoking: make(map[uint64]int),
 	}
 	fs.log = order.New(fs.opt.Order)
+	if fs.opt.Mutant == mutantWrongOrder {
+		fs.log = order.NewBroken(fs.opt.Order)
+	}
 	fs.idle.init()
 	fs.committing.init()
 	if err := fs.openSession(ctx); err != nil {

@@ -59,7 +59,8 @@ type Options struct {
 	Hooks Hooks
 	// Mutant is for tests only: the name of a mechanism to break, so that a test can show that
 	// it would notice. "skipRecall": a token goes back before its cut is applied.
-	// "ignoreRecall": it goes back, and the cache is served on.
+	// "ignoreRecall": it goes back, and the cache is served on. "wrongOrder": a rename does not come after
+	// what was written to the file.
 	Mutant string
 }
 

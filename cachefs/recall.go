@@ -14,6 +14,7 @@ import (
 const (
 	mutantSkipRecall   = "skipRecall"
 	mutantIgnoreRecall = "ignoreRecall"
+	mutantWrongOrder   = "wrongOrder"
 )
 
 // relinquish is a token that is to go down to keep.
@@ -47,17 +48,16 @@ func (f *FS) relinquish(give []relinquish) {
 		}
 	}
 	f.mu.Unlock()
-	if len(dirty) > 0 && len(clean) > 0 {
+	switch {
+	case len(dirty) == 0:
+		f.handOver(clean)
+		return
+	case len(clean) > 0:
 		f.workers.Add(1)
 		go func() {
 			defer f.workers.Done()
 			f.handOver(clean)
 		}()
-		clean = nil
-	}
-	if len(clean) > 0 {
-		f.handOver(clean)
-		return
 	}
 	began := time.Now()
 	for _, touch := range []order.Touch{order.ByWrite, order.ByWrite | order.ByRead} {
@@ -84,9 +84,17 @@ func (f *FS) relinquish(give []relinquish) {
 func (f *FS) handOver(give []relinquish) {
 	var revs []p9srv.Revocation
 	ids := make([]uint64, len(give))
+	gone := make(map[uint64]bool) // there is nothing to be served of these
+	f.mu.Lock()
+	for _, r := range give {
+		if n := f.nodes[r.id]; n == nil || n.gone {
+			gone[r.id] = true
+		}
+	}
+	f.mu.Unlock()
 	for i, r := range give {
 		ids[i] = r.id
-		if r.keep == tokens.None {
+		if r.keep == tokens.None && !gone[r.id] {
 			revs = append(revs, p9srv.Revocation{ID: r.id})
 		}
 	}

@@ -52,8 +52,17 @@ const (
 	noMutant    mutant = iota
 	ignoreReads        // read operands do not order
 	ignoreBarrier
-	mergeAnyway // writes are merged although something came in between
+	mergeAnyway       // writes are merged although something came in between
+	renameIgnoresFile // a rename is not ordered after what was written to the file
 )
+
+// NewBroken gives a Log whose order is wrong: a rename does not come after what was written
+// to the file before. For tests of crashes, which must notice.
+func NewBroken(p Policy) *Log {
+	l := New(p)
+	l.mutant = renameIgnoresFile
+	return l
+}
 
 // state is where an operation stands.
 type state uint8
@@ -165,6 +174,9 @@ func (l *Log) link(n *node) {
 		}
 	}
 	for _, id := range n.op.Writes {
+		if l.mutant == renameIgnoresFile && n.op.Kind == Rename && id == n.op.ID {
+			continue
+		}
 		if c := l.chains[id]; c != nil {
 			add(c.writer)
 			for _, r := range c.readers {
