@@ -369,6 +369,7 @@ func TestShutdown(t *testing.T) {
 	c.version(8192, wire.Version9P)
 	c.attach(0)
 	g = newGateHook(fs, "getattr")
+	g.deaf = true
 	c.sendTag(5, &wire.Tgetattr{Fid: 0})
 	<-g.started
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
@@ -376,6 +377,7 @@ func TestShutdown(t *testing.T) {
 	if err := s.Shutdown(ctx); err == nil {
 		t.Error("Shutdown of a connection that does not end succeeds")
 	}
+	close(g.goOn)
 	c.hungUp()
 	c.nc.Close()
 	eventually(t, "nothing is left", func() bool { refs, _ := fs.out(); return refs == 0 })
