@@ -131,13 +131,13 @@ func (m *Manager) committed(s *session, in *Input) {
 		s.lastCut = c.cut
 	}
 	m.moved(s)
+	m.nextCommit(s)
 	switch {
+	case s.applying != nil:
 	case s.gone:
 		delete(m.sessions, s.id)
 	case s.resuming:
 		m.resumed(s)
-	default:
-		m.nextCommit(s)
 	}
 }
 

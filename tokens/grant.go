@@ -242,9 +242,10 @@ func (m *Manager) grant(r *request) {
 		}
 	}
 	if took && m.off.takeAndGrant && r.state == reqWaiting {
-		// without rule 18 the taker asks again, behind the others
+		// Without rule 18 the taker goes behind the others, until another grant was Sent.
 		m.unpark(r)
 		m.park(r)
+		r.bypassed, r.later = 0, true
 		return
 	}
 	m.unpark(r)
@@ -361,7 +362,7 @@ func (m *Manager) retryAll() {
 }
 
 // retry tries r again.
-func (m *Manager) retry(r *request) bool { return r.state == reqWaiting && m.try(r) }
+func (m *Manager) retry(r *request) bool { return r.state == reqWaiting && !r.later && m.try(r) }
 
 // settle tries the waiters of all objects that were touched, until nothing changes.
 func (m *Manager) settle() {

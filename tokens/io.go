@@ -51,10 +51,11 @@ const (
 	// not Sent are forgotten (no output comes for them), commits that wait as well,
 	// Trecalls are no longer posted. Plain operations of the connection are the shell's to Cancel.
 	InDisconnected
-	// InConnected: Session's client is back (Tsession with resume), on a new
-	// connection or on the same. What lay unread on the old one is thrown away before.
-	// OutResumed comes at once, or when the running cut is Committed; it is the
-	// first output to the new connection.
+	// InConnected: Session's client is back (Tsession with resume): on a new connection,
+	// after InDisconnected, and what lay unread on the old one is thrown away before; or on
+	// the same connection, since its lease was over: then requests that wait are denied.
+	// OutResumed comes at once, or when the cuts that came whole are finished; Rsession is
+	// the first message on a new connection.
 	InConnected
 	// InTold: the client has sent something after it got Rsession on the present
 	// connection: it knows what it lost, which is now forgotten.

@@ -18,6 +18,8 @@ type request struct {
 	bypassed int  // conflicting later requests granted since it waits
 	stalled  bool // an element is held by a session overdue with a recall
 
+	later bool // only without rule 18
+
 	prev, next *request // in Manager.waiting
 }
 
@@ -347,6 +349,11 @@ func (m *Manager) sent(r *request) {
 	}
 	m.free(r)
 	m.limit(s)
+	if m.off.takeAndGrant {
+		for w := m.firstWaiting; w != nil; w = w.next {
+			m.again, w.later = m.again || w.later, false
+		}
+	}
 }
 
 // resolved: the answer to OutResolve.

@@ -164,7 +164,8 @@ func (m *Manager) resume(s *session) {
 // resumed answers, when nothing of s is being applied any more.
 func (m *Manager) resumed(s *session) {
 	if m.over(s) {
-		m.retryAll() // who waits takes what he can before the lease is good again
+		m.retryAll()   // who waits takes what he can before the lease is good again
+		m.again = true // what he could not take must be recalled from now on
 	}
 	s.resuming, s.connected = false, true
 	if m.over(s) || !m.overdue(s) {
@@ -180,9 +181,12 @@ func (m *Manager) resumed(s *session) {
 		s.lost[id] = l
 	}
 	m.emit(Output{Kind: OutResumed, Session: s.id, Cut: s.lastCut, Lease: s.until - m.now, Lost: m.lost[from:len(m.lost):len(m.lost)]})
-	if m.off.recallAgain || s.recalls == 0 {
+	if s.recalls == 0 || m.off.recallAgain {
 		return
 	}
+	// On the same connection, too: the client may have answered before it
+	// knew that it must resume, and what it sent then does not count.
+	s.pending = s.pending[:0]
 	for _, id := range sortedIDs(s.held) {
 		if h := m.objects[id].holding(s); h.recalled {
 			h.toSend = true
@@ -322,14 +326,22 @@ func (m *Manager) askAny(s *session, n int) {
 func (m *Manager) Extend(now int64, s SessionID) int64 {
 	m.now = max(m.now, now)
 	c := m.sessions[s]
-	if c == nil || c.gone || !c.connected || m.over(c) && !m.off.extendOver {
-		return 0
-	}
-	if !m.off.overdue && (m.overdue(c) || c.posted == 0 && m.now >= c.unposted+m.cfg.RecallDeadline) {
+	if c == nil || !m.extends(c) {
 		return 0
 	}
 	c.until = max(c.until, m.now+m.cfg.Lease)
 	return m.cfg.Lease
+}
+
+// extends reports whether a reply to s may carry lease now.
+func (m *Manager) extends(s *session) bool {
+	switch {
+	case s.gone || !s.connected || m.over(s) && !m.off.extendOver:
+		return false
+	case m.off.overdue:
+		return true
+	}
+	return !m.overdue(s) && (s.posted > 0 || m.now < s.unposted+m.cfg.RecallDeadline)
 }
 
 // Expired reports whether s must resume (Tsession) before anything is granted to it.

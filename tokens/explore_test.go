@@ -1,0 +1,162 @@
+package tokens
+
+import (
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+)
+
+// maxStates bounds one world; a world that has more belongs cut down.
+const maxStates = 120_000
+
+// walk explores sc and fails when there is a violation.
+func walk(t *testing.T, name string, sc *scenario) explored {
+	t.Helper()
+	began := time.Now()
+	e := explore(sc, maxStates)
+	t.Logf("%-28s %7d states %8d moves  %v", name, e.states, e.edges, time.Since(began).Round(time.Millisecond))
+	if e.bad != "" {
+		t.Errorf("%s: %s\n%s", name, e.bad, tell(sc, "", e.path))
+	}
+	return e
+}
+
+// TestWorlds visits every state of small worlds, with all rules kept: nothing
+// goes wrong in any of them. The number of states has a floor, so that a world that shrinks by mistake is seen.
+func TestWorlds(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	states, moves, floor := 0, 0, 250_000
+	all := worlds
+	for _, r := range rules {
+		sc := r.world
+		sc.name = r.name
+		all = append(all, sc)
+	}
+	for i := range all {
+		if raceEnabled && all[i].large {
+			continue
+		}
+		e := walk(t, all[i].name, &all[i])
+		states, moves = states+e.states, moves+e.edges
+	}
+	if raceEnabled {
+		floor = 60_000
+	}
+	t.Logf("all worlds: %d states, %d moves", states, moves)
+	if states < floor {
+		t.Errorf("%d states were visited, the floor is %d", states, floor)
+	}
+}
+
+// TestRules switches off one rule after the other: the walk finds what goes wrong
+// then. With -rewrite the shortest story of each is written to testdata/worlds.
+func TestRules(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	for _, r := range rules {
+		sc := r.world
+		r.off(&sc)
+		e := explore(&sc, maxStates)
+		if e.path == nil {
+			t.Errorf("%s: without it nothing was found in %d states (%s)", r.name, e.states, e.bad)
+			continue
+		}
+		t.Logf("%-28s %6d states, a story of %2d moves: %s", r.name, e.states, len(e.path), e.bad)
+		if *rewrite {
+			story := "# The shortest story of what goes wrong without this rule.\n" + tell(&sc, r.name, e.path)
+			if strings.HasPrefix(e.bad, "stuck") {
+				story += "=> " + e.bad + "\n"
+			}
+			if err := os.WriteFile(filepath.Join("testdata/worlds", r.name+".txt"), []byte(story), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestWorldStories plays the stories in testdata/worlds. A story has comments (#),
+// its world, the rule it is without, and then moves at the margin, what came of them set in, and how it ended:
+// stories that the explorer prints can be put there as they are. With its rule off each goes
+// as written; with all rules kept the same moves, as far as they are possible, do no harm.
+func TestWorldStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/worlds/*.txt")
+	if err != nil || len(files) < len(rules) {
+		t.Fatalf("%d stories, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(string(text), "\n")
+			for strings.HasPrefix(lines[0], "#") {
+				lines = lines[1:]
+			}
+			sc, err := parseScenario(lines[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := *sc
+			name, without := strings.CutPrefix(lines[1], "without ")
+			if lines = lines[1:]; without {
+				lines = lines[1:]
+				found := false
+				for _, r := range rules {
+					if r.name == name {
+						r.off(sc)
+						found = true
+					}
+				}
+				if !found {
+					t.Fatalf("no rule %q", name)
+				}
+				moves, bad, err := retell(sc, lines, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				told, how := tell(sc, name, moves), lines[len(lines)-2]
+				if bad == "" && strings.HasPrefix(how, "=> stuck") {
+					told += how + "\n"
+				}
+				if i := strings.Index(string(text), "world "); told != string(text)[i:] {
+					t.Errorf("the story goes differently now (TestRules -rewrite writes it anew):\n%s", diff(string(text)[i:], told))
+				}
+			}
+			if _, bad, err := retell(&kept, lines, true); bad != "" || err != nil {
+				t.Errorf("with all rules: %s %v", bad, err)
+			}
+		})
+	}
+}
+
+// worlds are those in which all rules are kept, beside those of the rules.
+var worlds = []scenario{
+	{name: "two objects", progs: []string{"w:X, w:X w:Y", "r:X, r:X w:Y"}, returns: 1, behind: true},
+	{name: "three clients", progs: []string{"w:X", "r:X w:Y", "w:X w:Y"}},
+	{name: "three clients, behind", progs: []string{"w:X", "r:X", "w:X"}, behind: true, returns: 1},
+	{name: "three readers upgrade", progs: []string{"w:X", "w:X", "w:X"}, setup: []string{"r:X", "r:X", "r:X"}},
+	{name: "breaks twice", progs: []string{"w:X", "r:X"}, breaks: 2, large: true},
+	{name: "either breaks", progs: []string{"w:X", "r:X"}, breaks: 1, anybody: true},
+	{name: "both lose leases", progs: []string{"w:X", "r:X"}, ends: 2, anybody: true},
+	{name: "pipelined, slow, broken", progs: []string{"w:X, w:Y", "w:X"}, behind: true, pipe: true, slow: true, breaks: 1, large: true},
+	{name: "pipelined, lease", progs: []string{"w:X w:Y, w:Y, w:X", "r:X"}, behind: true, pipe: true, slow: true, ends: 1},
+	{name: "records", progs: []string{"w:X w:Y", "w:X"}, record: true, breaks: 1},
+	{name: "dies", progs: []string{"w:X, w:Y", "w:X w:Y", "r:X"}, behind: true, deaths: 1, large: true},
+	{name: "plain", progs: []string{"w:X, w:X", "r:X w:Y"}, plain: []string{"r:X, w:X"}, behind: true},
+	{name: "two plain", progs: []string{"w:X, w:Y"}, plain: []string{"r:X, w:X", "w:X w:Y"}, behind: true},
+	{name: "plain, broken", progs: []string{"w:X"}, plain: []string{"r:X"}, behind: true, breaks: 1},
+	{name: "names", progs: []string{"r:D w:D/n, w:X", "w:D, w:D"}, plain: []string{"w:D r:D/n"}, behind: true},
+	{name: "names, broken", progs: []string{"r:D w:D/n", "w:D"}, breaks: 1, behind: true},
+	{name: "two swap a name", progs: []string{"w:D, w:D", "w:D, w:D"}, plain: []string{"r:D w:D/n"}, overtakes: 3, bypass: 1},
+	{name: "offers", progs: []string{"r:X r:Y offer, r:X", "w:X, w:Y"}, behind: true},
+	{name: "offers, broken", progs: []string{"r:X r:Y offer, r:X", "w:X"}, breaks: 1, large: true},
+	{name: "fetched", progs: []string{"w:X, r:X", "w:X"}, fetch: true, behind: true},
+	{name: "stopped", progs: []string{"w:X w:Y, r:X", "w:X"}, stops: 1, behind: true},
+	{name: "overdue by chance", progs: []string{"w:X, w:Y", "w:X w:Y"}, slows: 1, ends: 1},
+	{name: "unwilling", progs: []string{"w:X w:Y, r:X", "w:X", "r:Y"}, unwilling: 1, large: true},
+	{name: "unwilling for ever", progs: []string{"r:X", "w:X"}, plain: []string{"w:X"}, unwilling: 1, loop: 1, overtakes: 3, bypass: 1},
+	{name: "overtaken", progs: []string{"r:Y", "w:X w:Y"}, plain: []string{"w:X, w:X, w:X", "w:Y, w:Y"}, overtakes: 3, bypass: 1, setup: []string{"w:Y"}},
+}
