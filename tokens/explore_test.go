@@ -144,6 +144,8 @@ var worlds = []scenario{
 	{name: "pipelined, slow, broken", progs: []string{"w:X, w:Y", "w:X"}, behind: true, pipe: true, slow: true, breaks: 1, large: true},
 	{name: "pipelined, lease", progs: []string{"w:X w:Y, w:Y, w:X", "r:X"}, behind: true, pipe: true, slow: true, ends: 1},
 	{name: "records", progs: []string{"w:X w:Y", "w:X"}, record: true, breaks: 1},
+	{name: "flushed", progs: []string{"w:X", "w:X w:Y"}, plain: []string{"r:X", "w:X"}, flushes: 2},
+	{name: "names, flushed", progs: []string{"r:D w:D/n", "w:D"}, plain: []string{"r:D w:D/n"}, flushes: 2},
 	{name: "dies", progs: []string{"w:X, w:Y", "w:X w:Y", "r:X"}, behind: true, deaths: 1, large: true},
 	{name: "plain", progs: []string{"w:X, w:X", "r:X w:Y"}, plain: []string{"r:X, w:X"}, behind: true},
 	{name: "two plain", progs: []string{"w:X, w:Y"}, plain: []string{"r:X, w:X", "w:X w:Y"}, behind: true},

@@ -260,7 +260,7 @@ func (m *Manager) grant(r *request) {
 			g := grant{r: r, mode: it.mode}
 			h := o.holding(r.session)
 			if h != nil {
-				g.mode = max(g.mode, h.mode)
+				g.mode = raise[h.mode][it.mode]
 			}
 			if g.gen = m.NewGen(); m.off.freshGen && h != nil {
 				g.gen = h.gen

@@ -277,7 +277,7 @@ func (h *Holder) hold(now int64, k Token) {
 			t.since[w] = k.Gen
 		}
 	}
-	t.mode = max(t.mode, k.Mode)
+	t.mode = raise[t.mode][k.Mode]
 	t.gen = max(t.gen, k.Gen)
 }
 
@@ -358,7 +358,7 @@ func (t *token) lower(mode Mode) {
 	for w := mode + 1; w <= Write; w++ {
 		t.since[w] = 0
 	}
-	t.mode = min(t.mode, mode)
+	t.mode = leave[t.mode][mode]
 }
 
 // Mode is what is held of id, whatever the lease says.

@@ -31,5 +31,20 @@ var conflict = [3][3]bool{
 // highest mode that does not conflict with it.
 var keepFor = [3]Mode{None: Write, Read: Read, Write: None}
 
+// raise is what a party has after a grant: raise[have][granted].
+var raise = [3][3]Mode{
+	None:  {None: None, Read: Read, Write: Write},
+	Read:  {None: Read, Read: Read, Write: Write},
+	Write: {None: Write, Read: Write, Write: Write},
+}
+
+// leave is what a party has after a return or a loss: leave[have][kept]. Nobody
+// gets more by giving back.
+var leave = [3][3]Mode{
+	None:  {None: None, Read: None, Write: None},
+	Read:  {None: None, Read: Read, Write: Read},
+	Write: {None: None, Read: Read, Write: Write},
+}
+
 // Conflict reports whether two parties cannot have a and b on one object at one time.
 func Conflict(a, b Mode) bool { return conflict[a][b] }

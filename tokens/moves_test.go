@@ -39,6 +39,8 @@ const (
 	mvCut
 	mvStop
 	mvDie
+	mvFlush
+	mvPlainFlush
 )
 
 // moveWords say a move in a story: a letter stands for the client or plain client, N for a number.
@@ -65,6 +67,9 @@ var moveWords = [...]string{
 	mvCut:     "the connection of A breaks, seen by the server first",
 	mvStop:    "A is stopped",
 	mvDie:     "A dies",
+
+	mvFlush:      "what A asked for is flushed",
+	mvPlainFlush: "what plain A asked for is flushed",
 }
 
 func (v move) String() string {
@@ -173,6 +178,9 @@ func (w *world) moves(vs []move) []move {
 		if runs && w.deaths > 0 {
 			fault(mvDie, i)
 		}
+		if w.flushes > 0 && c.live && w.flushable(i) {
+			vs = append(vs, move{kind: mvFlush, i: uint8(i), bad: true})
+		}
 	}
 	for k := range w.names {
 		add(mvResolve, 0, k)
@@ -183,6 +191,9 @@ func (w *world) moves(vs []move) []move {
 			add(mvPlainDo, j, 0)
 		case w.p[j].state == idle && w.p[j].pc < len(w.progs[len(w.c)+j]):
 			add(mvPlain, j, 0)
+		}
+		if w.flushes > 0 && w.p[j].state == waiting {
+			vs = append(vs, move{kind: mvPlainFlush, i: uint8(j), bad: true})
 		}
 	}
 	return vs
@@ -202,12 +213,18 @@ func (w *world) play(v move) {
 		w.check()
 		return
 	}
-	if v.kind == mvPlain || v.kind == mvPlainDo {
-		if v.kind == mvPlain {
-			w.plainBegin(i)
-		} else {
-			w.plainDo(i)
-		}
+	switch v.kind {
+	case mvPlain:
+		w.plainBegin(i)
+		w.check()
+		return
+	case mvPlainDo:
+		w.plainDo(i)
+		w.check()
+		return
+	case mvPlainFlush:
+		w.flushes--
+		w.flush(len(w.c) + i)
 		w.check()
 		return
 	}
@@ -285,6 +302,9 @@ func (w *world) play(v move) {
 		w.deaths--
 		c.dead, c.up = true, false
 		c.c2s, c.s2c = nil, nil
+	case mvFlush:
+		w.flushes--
+		w.flush(i)
 	default:
 		panic(fmt.Sprint("what is ", v.kind))
 	}

@@ -132,7 +132,7 @@ func (m *Manager) lower(o *object, h *holding, mode Mode) {
 	for w := mode + 1; w <= Write; w++ {
 		h.since[w] = 0
 	}
-	h.mode = min(h.mode, mode)
+	h.mode = leave[h.mode][mode]
 	if h.recalled && h.mode <= h.keep {
 		h.recalled, h.toSend = false, false
 		s.recalls--
@@ -170,6 +170,6 @@ func (m *Manager) hold(o *object, s *session, mode Mode, gen Gen) {
 			h.since[w] = gen
 		}
 	}
-	h.mode = max(h.mode, mode)
+	h.mode = raise[h.mode][mode]
 	h.gen = max(h.gen, gen)
 }

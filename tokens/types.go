@@ -19,7 +19,9 @@ type ReqID uint64
 
 // Elem is one element of a requested set: the object ID or, with a Name, what
 // Name is bound to in directory ID at the moment of the grant (nothing when it
-// is not bound). A set with (D, name) elements contains D itself, too.
+// is not bound). A set with (D, name) elements contains D itself, too. Names are
+// looked up in what the server has: a client that has bound or unbound Name itself
+// and not committed that asks for the object instead.
 type Elem struct {
 	ID   ID
 	Name string

@@ -339,3 +339,38 @@ func (w *world) plainDo(j int) {
 		}
 	}
 }
+
+// flushable reports whether client i has a request at the server that a Tflush can end.
+func (w *world) flushable(i int) bool {
+	for id, r := range w.reqs {
+		if r.client == i && !r.done && r.tag >= 0 && w.m.reqs[id] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// flush ends what client i (plain clients after the others) asked for.
+func (w *world) flush(i int) {
+	for _, id := range sortedIDs(w.reqs) {
+		r := w.reqs[id]
+		if r.client != i || r.done || r.tag < 0 || w.m.reqs[id] == nil {
+			continue
+		}
+		for k := 0; k < len(w.names); k++ {
+			if w.names[k].Req == id {
+				w.names = append(w.names[:k:k], w.names[k+1:]...)
+				k--
+			}
+		}
+		delete(w.reqs, id)
+		w.step(Input{Kind: InCancel, Req: id})
+		if i < len(w.c) {
+			w.reply(i, msg{kind: msgDenied, tag: r.tag, old: r.old})
+		} else {
+			p := &w.p[i-len(w.c)]
+			p.state, p.overtak = idle, 0
+			p.pc++
+		}
+	}
+}

@@ -55,8 +55,8 @@ type scenario struct {
 	overtakes int // a waiting request must not be overtaken more often
 
 	// How often each of these may happen, in all: to A, with anybody to all.
-	anybody                            bool
-	breaks, stops, ends, deaths, slows int
+	anybody                                     bool
+	breaks, stops, ends, deaths, slows, flushes int
 
 	off   rulesOff
 	shell shellOff
@@ -214,7 +214,7 @@ type world struct {
 	runs    []run // cuts being applied
 	names   []Output
 
-	breaks, stops, ends, deaths, slows int
+	breaks, stops, ends, deaths, slows, flushes int
 
 	bad  string // the violation
 	note []string
@@ -241,7 +241,7 @@ const (
 
 func newWorld(sc *scenario) *world {
 	w := &world{sc: sc, reqs: map[ReqID]*serverReq{}}
-	w.breaks, w.stops, w.ends, w.deaths, w.slows = sc.breaks, sc.stops, sc.ends, sc.deaths, sc.slows
+	w.breaks, w.stops, w.ends, w.deaths, w.slows, w.flushes = sc.breaks, sc.stops, sc.ends, sc.deaths, sc.slows, sc.flushes
 	w.m = NewManager(Config{Lease: worldLease, RecallDeadline: 100, RecallLimit: 1 << 40, Bypass: max(1, sc.bypass), Record: sc.record}, 0)
 	w.m.off = sc.off
 	for i, prog := range append(slices.Clone(sc.progs), sc.plain...) {
@@ -328,7 +328,7 @@ func (w *world) write(k *ink) {
 			k.n(int(t.ID), int(t.Mode))
 		}
 	}
-	k.n(int(w.val[0]), int(w.val[1]), int(w.val[2]), w.breaks, w.stops, w.ends, w.deaths, w.slows)
+	k.n(int(w.val[0]), int(w.val[1]), int(w.val[2]), w.breaks, w.stops, w.ends, w.deaths, w.slows, w.flushes)
 	for i := range w.progs {
 		for pc := range w.progs[i] {
 			k.n(int(w.fates[number(i, pc)]), int(w.targets[number(i, pc)]))
