@@ -238,9 +238,9 @@ func (a *apply) move(o *cutObj, from, to place) error {
 	if err := a.do("rename", func() error { return rename(from, to) }); err != nil {
 		return err
 	}
-	a.located(o, to)
+	back := a.located(o, to)
 	a.undoBy(func() error {
-		defer a.located(o, from)
+		defer back()
 		return rename(to, from)
 	})
 	return nil
@@ -263,11 +263,10 @@ func (a *apply) exchange(o *cutObj, from place, out *cutObj, to place) error {
 	if err := a.do("exchange", swap); err != nil {
 		return err
 	}
-	a.located(o, to)
-	a.located(out, from)
+	back, outBack := a.located(o, to), a.located(out, from)
 	a.undoBy(func() error {
-		defer a.located(out, to)
-		defer a.located(o, from)
+		defer back()
+		defer outBack()
 		return swap()
 	})
 	return nil
@@ -293,24 +292,32 @@ func (a *apply) link(o *cutObj, to place) error {
 	if err != nil {
 		return err
 	}
-	a.unmake(to, 0)
+	back := a.located(o, to)
+	a.undoBy(func() error {
+		defer back()
+		return to.at(func(dirfd int) error { return unix.Unlinkat(dirfd, to.name, 0) })
+	})
 	if to.dir != nil {
-		if s := a.slots[slotKey{to.dir.id, to.name}]; s != nil {
-			s.now = o
-		}
-		a.located(o, to)
+		a.slots[slotKey{to.dir.id, to.name}].now = o
 	}
 	return nil
 }
 
-// located notes the name by which an object can be found again.
-func (a *apply) located(o *cutObj, at place) {
-	if at.dir == nil || o.n == nil {
-		return
-	}
+// located notes the name by which an object can be found again, and gives what
+// takes that back.
+func (a *apply) located(o *cutObj, at place) (back func()) {
+	n := o.n
 	a.fs.mu.Lock()
-	o.n.parent, o.n.name = at.dir.id, at.name
-	a.fs.mu.Unlock()
+	defer a.fs.mu.Unlock()
+	parent, name := n.parent, n.name
+	if at.dir != nil {
+		n.parent, n.name = at.dir.id, at.name
+	}
+	return func() {
+		a.fs.mu.Lock()
+		n.parent, n.name = parent, name
+		a.fs.mu.Unlock()
+	}
 }
 
 // keepNameless moves objects that have no name any more, but that a session has

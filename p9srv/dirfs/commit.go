@@ -81,6 +81,10 @@ func (a *apply) settle(o *cutObj, session uint64) {
 	orphan := !o.private.none() && o.private.dir == nil && o.private.fd == fs.state.orphans
 	fs.mu.Lock()
 	o.n.orphan = orphan
+	for _, s := range o.gains {
+		// Of several names one that stays.
+		o.n.parent, o.n.name, o.n.unnamed = s.dir.id, s.name, false
+	}
 	if orphan {
 		o.n.parent, o.n.name, o.n.unnamed = 0, "", false
 	}

@@ -177,7 +177,10 @@ func (n *node) pin() (int, error) {
 	case gone:
 		return -1, syscall.ESTALE
 	case handle == "" && orphan:
-		fd, err = n.verified(fs.state.orphans, itoa(int(n.id)))
+		// A cut that is under way may have given it a name.
+		if fd, err = n.verified(fs.state.orphans, itoa(int(n.id))); err != nil {
+			fd, err = fs.locate(n, "", parent, name)
+		}
 	default:
 		fd, err = fs.locate(n, handle, parent, name)
 	}
