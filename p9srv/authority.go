@@ -66,8 +66,9 @@ type Authority struct {
 	sessions    map[uint64]*session
 	clients     map[[16]byte]*session
 	lastSession uint64
-	opening     int // sessions that are about to be
-	ending      int // sessions that are gone, but for a cut that is being applied
+	opening     int   // sessions that are about to be
+	ending      int   // sessions that are gone, but for a cut that is being applied
+	recallMax   int64 // the longest that a token took to come back
 	ticking     bool
 	closed      bool
 	// What is to be done when mu is free: filled under mu, emptied by unlock.

@@ -303,7 +303,11 @@ func (r *request) treturn() error {
 	a.heard(s)
 	for _, e := range m.Tokens {
 		a.count.returns.Add(1)
+		since, was := a.m.Recalled(tokens.SessionID(s.id), e.ID)
 		a.step(tokens.Input{Kind: tokens.InReturn, Session: tokens.SessionID(s.id), ID: e.ID, Gen: tokens.Gen(e.Gen), Keep: tokens.Mode(e.Keep)})
+		if _, is := a.m.Recalled(tokens.SessionID(s.id), e.ID); was && !is {
+			a.recallMax = max(a.recallMax, a.cfg.Clock()-since)
+		}
 	}
 	r.reply = &wire.Rreturn{Lease: a.lease(s)}
 	return nil

@@ -19,6 +19,8 @@ type Status struct {
 	Grants, Recalls, Returns             uint64
 	CutsApplied, CutsRefused, CutsFenced uint64
 	LeasesOver, TokensTaken              uint64
+	// LongestRecall is the longest from wanting a token back to having it, those still wanted included.
+	LongestRecall time.Duration
 }
 
 // SessionStatus is one session.
@@ -53,14 +55,21 @@ func (a *Authority) Status() Status {
 	}
 	a.mu.Lock()
 	defer a.unlock(nil)
+	now := a.cfg.Clock()
+	st.LongestRecall = time.Duration(a.recallMax)
 	held := map[uint64][]tokens.Token{}
 	for _, s := range a.sessions {
 		held[s.id] = a.m.HeldBy(tokens.SessionID(s.id), nil)
 		st.Sessions = append(st.Sessions, SessionStatus{
 			ID: s.id, Name: s.name, Peer: s.peer.Addr, Connected: s.conn != nil, Pending: s.pending,
-			Expired: a.m.Expired(a.cfg.Clock(), tokens.SessionID(s.id)),
+			Expired: a.m.Expired(now, tokens.SessionID(s.id)),
 			Tokens:  len(held[s.id]), Recalls: len(s.posted), Cuts: len(s.cuts) + len(s.committed),
 		})
+		for _, t := range held[s.id] {
+			if since, ok := a.m.Recalled(tokens.SessionID(s.id), t.ID); ok {
+				st.LongestRecall = max(st.LongestRecall, time.Duration(now-since))
+			}
+		}
 	}
 	slices.SortFunc(st.Sessions, func(x, y SessionStatus) int { return int(x.ID) - int(y.ID) })
 	for _, x := range a.asks {
