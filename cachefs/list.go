@@ -172,13 +172,8 @@ func (f *FS) listOnce(n *node, l *listing) (all []wire.Dirent, err error) {
 		d := &r.Dirs[0]
 		for i := range d.Entries {
 			e := &d.Entries[i]
-			typ := uint8(0)
-			if e.Token.Flags&wire.GrantedAttr != 0 {
-				typ = direntType(e.Token.Attr.Mode)
-			} else if e.QID.Type&wire.QTDir != 0 {
-				typ = direntType(modeDir)
-			}
-			all = append(all, wire.Dirent{QID: e.QID, Offset: uint64(len(all)) + 3, Type: typ, Name: e.Name})
+			qid, typ := identity(e)
+			all = append(all, wire.Dirent{QID: qid, Offset: uint64(len(all)) + 3, Type: typ, Name: e.Name})
 			cookie = e.Offset
 		}
 		if d.EOF {
@@ -188,6 +183,19 @@ func (f *FS) listOnce(n *node, l *listing) (all []wire.Dirent, err error) {
 			return nil, errors.New("a listing that does not go on")
 		}
 	}
+}
+
+// identity gives what a listing says of an entry's identity: more, if its attributes came along.
+func identity(e *wire.PlusEntry) (wire.QID, uint8) {
+	switch {
+	case e.Token.Flags&wire.GrantedAttr != 0:
+		return e.Token.Attr.QID, direntType(e.Token.Attr.Mode)
+	case e.QID.Type&wire.QTDir != 0:
+		return e.QID, direntType(modeDir)
+	case e.QID.Type&wire.QTSymlink != 0:
+		return e.QID, direntType(modeSymlink)
+	}
+	return e.QID, 0
 }
 
 // listed takes a part of a listing over; it runs in the order in which the server sent things.
@@ -231,13 +239,8 @@ func (f *FS) listed(n *node, l *listing, r *wire.Rreaddirplus, sent int64, first
 		if _, known := n.ents.lookup(e.Name); known {
 			continue // our own pending updates are newer
 		}
-		typ := uint8(0)
-		if e.Token.Flags&wire.GrantedAttr != 0 {
-			typ = direntType(e.Token.Attr.Mode)
-		} else if e.QID.Type&wire.QTDir != 0 {
-			typ = direntType(modeDir)
-		}
-		n.ents.bind(e.Name, e.QID, typ)
+		qid, typ := identity(e)
+		n.ents.bind(e.Name, qid, typ)
 		if c := f.nodes[e.QID.Path]; c != nil {
 			c.addUp(n.id)
 		}

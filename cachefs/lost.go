@@ -48,8 +48,8 @@ func (f *FS) refused(guilty []uint64, errno syscall.Errno, reason string) {
 	f.drop(f.log.Dependents(guilty...), errno, reason, waited)
 }
 
-// taken drops operations whose tokens went to somebody else, and all that come after them. Called with f.mu held.
-func (f *FS) taken(ids []uint64) {
+// taken drops the operations of a cut whose tokens went to somebody else, and all that come after them. Called with f.mu held.
+func (f *FS) taken(cut, ids []uint64) {
 	for _, id := range ids {
 		f.holder.Lost(id, tokens.None)
 		if n := f.nodes[id]; n != nil {
@@ -57,6 +57,9 @@ func (f *FS) taken(ids []uint64) {
 		}
 	}
 	seqs := f.log.Touching(order.ByWrite|order.ByRead, ids...)
+	if !slices.ContainsFunc(cut, func(seq uint64) bool { return slices.Contains(seqs, seq) }) {
+		seqs = cut // none of its own that we know of: the server and we do not agree on what it needs
+	}
 	f.drop(f.log.Successors(seqs...), syscall.EIO, "the right to change it went to somebody else", false)
 }
 

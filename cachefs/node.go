@@ -65,9 +65,17 @@ type node struct {
 // xUnknown marks an extended attribute that exists and whose value is not known.
 var xUnknown = []byte{0}
 
-// nodeFor gives the node of an object, and makes it if it is not there. Called with fs.mu held.
+// nodeFor gives the node of an object, and makes it if it is not there. A host may use an id again, for an object with
+// another version: then the one known by it is no more. Called with fs.mu held.
 func (fs *FS) nodeFor(qid wire.QID) *node {
 	n := fs.nodes[qid.Path]
+	if n != nil && n.qid != qid {
+		n.gone = true
+		n.forget()
+		fs.idle.remove(n)
+		delete(fs.nodes, n.id)
+		n = nil
+	}
 	if n == nil {
 		n = &node{fs: fs, id: qid.Path, qid: qid}
 		n.shape()
@@ -119,11 +127,11 @@ func (fs *FS) reap(n *node) {
 	if n.refs > 0 || n.suspect || n == fs.root || fs.holder.Mode(n.id) != tokens.None && !n.gone || fs.pendingOn(n) > 0 {
 		return
 	}
+	fs.idle.remove(n)
 	if fs.nodes[n.id] != n {
-		return
+		return // another object has its id
 	}
 	n.forget()
-	fs.idle.remove(n)
 	delete(fs.nodes, n.id)
 }
 

@@ -27,6 +27,7 @@ type turn struct {
 	held   []tokens.Elem // resolved, and pinned by Claim
 	req    tokens.ReqID  // a request that was granted and is to be claimed
 	asks   int           // requests made so far
+	gone   bool          // an object of the set is no more
 	stale  int           // times that an object which a name stood for was gone when the server looked
 
 	// inline: contents are wanted with the attributes.
@@ -41,26 +42,32 @@ type turn struct {
 func (fs *FS) do(ctx context.Context, cred *p9srv.Cred, step func(t *turn) error) error {
 	t := &turn{fs: fs, cred: cred}
 	for {
-		fs.mu.Lock()
-		t.elems, t.wait, t.seqs = t.elems[:0], nil, t.seqs[:0]
-		err := fs.ready(t)
-		if err == nil {
-			err = step(t)
-		}
-		t.finish()
-		wait := t.wait
-		fs.settle()
-		fs.mu.Unlock()
+		err := t.try(step)
 		if !errors.Is(err, errAgain) {
 			return err
 		}
-		if wait == nil {
+		if t.wait == nil {
 			panic("cachefs: an operation misses something and does not say what")
 		}
-		if err := wait(ctx); err != nil {
+		if err := t.wait(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// try runs a step once, under fs.mu.
+func (t *turn) try(step func(t *turn) error) error {
+	fs := t.fs
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	t.elems, t.wait, t.seqs, t.gone = t.elems[:0], nil, t.seqs[:0], false
+	err := fs.ready(t)
+	if err == nil {
+		err = step(t)
+	}
+	t.finish()
+	fs.settle()
+	return err
 }
 
 // update runs an operation that changes something: as do, after room was made for it, and then as the
@@ -91,7 +98,10 @@ func (fs *FS) update(ctx context.Context, cred *p9srv.Cred, n *node, data int64,
 }
 
 // want adds an object to the turn's set.
-func (t *turn) want(n *node, mode tokens.Mode) { t.wantID(n.id, mode) }
+func (t *turn) want(n *node, mode tokens.Mode) {
+	t.gone = t.gone || n.gone
+	t.wantID(n.id, mode)
+}
 
 func (t *turn) wantID(id uint64, mode tokens.Mode) {
 	for i := range t.elems {
@@ -111,6 +121,9 @@ func (t *turn) wantName(dir *node, name string, mode tokens.Mode) {
 // pin pins the whole set. On errAgain the step must give up; the set will be asked for.
 // After success every object of the set has its attributes, and every name is known.
 func (t *turn) pin() error {
+	if t.gone {
+		return syscall.ESTALE
+	}
 	fs := t.fs
 	now := fs.clock()
 	t.unpin()
