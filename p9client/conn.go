@@ -53,6 +53,8 @@ type Conn struct {
 
 	fids fids
 
+	breaks breaks // for tests
+
 	mu      sync.Mutex
 	idle    sync.Cond // signalled when writing becomes false; its lock is mu
 	err     error     // why the connection ended
@@ -62,6 +64,13 @@ type Conn struct {
 	seq     uint64
 	out     queue
 	writing bool
+}
+
+// breaks are the promises that a test breaks on purpose.
+type breaks struct {
+	tagBeforeRflush bool // a flushed request's tag is free when its reply has come
+	anyOrder        bool // done functions run whenever they like
+	forgetPending   bool // requests that are pending when the connection ends are forgotten
 }
 
 // Call is a request under way.

@@ -66,42 +66,54 @@ func TestRreadFillsTheCallersBuffer(t *testing.T) {
 // The done functions of Go run in the order of the replies, which is not that of the requests.
 func TestGoKeepsTheOrderOfReplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pair(t, Options{})
-		defer end(t, c)
-		const n = 500
-		order := rand.New(rand.NewPCG(1, 2)).Perm(n)
-		go func() {
-			tags := make([]uint16, n)
-			for i := range n {
-				tag, m := p.next()
-				if f := m.(*wire.Tclunk).Fid; int(f) != i {
-					t.Errorf("request %d came as number %d", f, i)
-				}
-				tags[i] = tag
-			}
-			var all []byte
-			for _, i := range order {
-				all = wire.AppendFrame(all, tags[i], &wire.Rclunk{})
-			}
-			p.raw(all)
-		}()
-		var got []int
-		last := make(chan struct{})
-		for i := range n {
-			c.Go(&wire.Tclunk{Fid: uint32(i)}, &wire.Rclunk{}, func(err error) {
-				if err != nil {
-					t.Error(err)
-				}
-				if got = append(got, i); len(got) == n {
-					close(last)
-				}
-			})
+		if replied, told := replyOrder(t, breaks{}); told != replied {
+			t.Errorf("replies came as\n%v\nand were told as\n%v", replied, told)
 		}
-		<-last
-		if fmt.Sprint(got) != fmt.Sprint(order) {
-			t.Errorf("replies came as\n%v\nand were told as\n%v", order, got)
+		if replied, told := replyOrder(t, breaks{anyOrder: true}); told == replied {
+			t.Error("replies that are told in any order went unnoticed")
 		}
 	})
+}
+
+// replyOrder tells in which order the server answered, and in which the client was told.
+func replyOrder(t *testing.T, b breaks) (replied, told string) {
+	c, p := pair(t, Options{})
+	c.breaks = b
+	defer end(t, c)
+	const n = 500
+	order := rand.New(rand.NewPCG(1, 2)).Perm(n)
+	go func() {
+		tags := make([]uint16, n)
+		for i := range n {
+			tag, m := p.next()
+			if f := m.(*wire.Tclunk).Fid; int(f) != i {
+				t.Errorf("request %d came as number %d", f, i)
+			}
+			tags[i] = tag
+		}
+		var all []byte
+		for _, i := range order {
+			all = wire.AppendFrame(all, tags[i], &wire.Rclunk{})
+		}
+		p.raw(all)
+	}()
+	var mu sync.Mutex
+	var got []int
+	last := make(chan struct{})
+	for i := range n {
+		c.Go(&wire.Tclunk{Fid: uint32(i)}, &wire.Rclunk{}, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if got = append(got, i); len(got) == n {
+				close(last)
+			}
+		})
+	}
+	<-last
+	return fmt.Sprint(order), fmt.Sprint(got)
 }
 
 // A done function may start the next request: a Trecall is posted again so.
@@ -196,8 +208,18 @@ func TestCancel(t *testing.T) {
 
 // The tag of a flushed request is not used again before Rflush, though its reply came.
 func TestTagStaysTakenUntilRflush(t *testing.T) {
+	if tagUsedBeforeRflush(t, breaks{}) {
+		t.Error("a tag that is being flushed is used again")
+	}
+	if !tagUsedBeforeRflush(t, breaks{tagBeforeRflush: true}) {
+		t.Error("a tag that was used too early went unnoticed")
+	}
+}
+
+func tagUsedBeforeRflush(t *testing.T, b breaks) (used bool) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := pair(t, Options{})
+		c.breaks = b
 		defer end(t, c)
 		first := make(chan error, 1)
 		call := c.Go(&wire.Tclunk{Fid: 1}, &wire.Rclunk{}, func(err error) { first <- err })
@@ -208,10 +230,11 @@ func TestTagStaysTakenUntilRflush(t *testing.T) {
 		if err := <-first; err != nil {
 			t.Errorf("the reply that came first: %v", err)
 		}
-		for i := range 20 {
+		for range 20 {
 			c.Go(&wire.Tclunk{Fid: 2}, &wire.Rclunk{}, func(error) {})
 			if now, _ := p.next(); now == tag {
-				t.Fatalf("request %d has the tag of the one that is being flushed", i)
+				used = true
+				return
 			}
 		}
 		p.send(flush, &wire.Rflush{})
@@ -221,6 +244,7 @@ func TestTagStaysTakenUntilRflush(t *testing.T) {
 			t.Errorf("tag %d is new, though %d and %d are free", now, tag, flush)
 		}
 	})
+	return used
 }
 
 // A peer that breaks the protocol: the error names what it did, all that is pending fails.
@@ -306,6 +330,26 @@ func TestCloseFailsWhatIsPending(t *testing.T) {
 		wg.Wait()
 		<-c.finished
 	})
+}
+
+// Requests that are pending when the connection ends all end; a Conn that forgets them is found out.
+func TestNothingIsLeftHanging(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := pair(t, Options{})
+			c.breaks.forgetPending = broken
+			told := 0
+			for range 10 {
+				c.Go(&wire.Trecall{}, &wire.Rrecall{}, func(error) { told++ })
+				p.next()
+			}
+			p.nc.Close()
+			<-c.finished
+			if (told == 10) == broken {
+				t.Errorf("broken %v: %d of 10 requests have ended", broken, told)
+			}
+		})
+	}
 }
 
 // A peer that reads nothing: Close, and the flush of what was never written, still work.

@@ -129,7 +129,7 @@ func (c *Conn) complete(call *Call, result error) {
 	switch {
 	case call.t.Type() == wire.TypeTflush:
 		c.tags.putFlush(call.tag)
-	case !call.flushing:
+	case !call.flushing || c.breaks.tagBeforeRflush:
 		c.tags.put(call.tag)
 		if len(c.waiting) > 0 {
 			c.admit()
@@ -137,6 +137,10 @@ func (c *Conn) complete(call *Call, result error) {
 		}
 	}
 	c.mu.Unlock()
+	if c.breaks.anyOrder {
+		go call.doneF(result)
+		return
+	}
 	call.doneF(result)
 }
 
@@ -157,7 +161,7 @@ func (c *Conn) finish() {
 		slices.SortFunc(pending, func(a, b *Call) int { return int(int64(a.seq) - int64(b.seq)) })
 		pending = append(pending, c.waiting...)
 		c.waiting = nil
-		if len(pending) == 0 {
+		if len(pending) == 0 || c.breaks.forgetPending {
 			break
 		}
 		for _, call := range pending {
