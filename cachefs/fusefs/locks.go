@@ -104,14 +104,19 @@ func (f *fileSystem) setLock(ctx context.Context, n *node, obj p9srv.Object, in 
 	if err != nil {
 		return err
 	}
-	if l.Type != wire.LockUnlock {
-		n.mu.Lock()
+	// To the backend an owner is also a process; to the kernel several processes may be one owner (after a
+	// fork), and an unlock has no process. So an owner is always the process that was first. It is noted before the
+	// lock is there, so that a close cannot miss it.
+	n.mu.Lock()
+	if pid, ok := n.lockOwners[in.Owner]; ok {
+		l.ProcID = pid
+	} else if l.Type != wire.LockUnlock {
 		if n.lockOwners == nil {
-			n.lockOwners = map[uint64]bool{}
+			n.lockOwners = map[uint64]uint32{}
 		}
-		n.lockOwners[in.Owner] = true // before it is there, so that a close cannot miss it
-		n.mu.Unlock()
+		n.lockOwners[in.Owner] = l.ProcID
 	}
+	n.mu.Unlock()
 	st, err := obj.Lock(ctx, f.lockCred(in), l)
 	if err != nil {
 		return err
@@ -128,7 +133,7 @@ func (f *fileSystem) setLock(ctx context.Context, n *node, obj p9srv.Object, in 
 // unlockAll takes all locks of owner on n back: a descriptor of it was closed.
 func (f *fileSystem) unlockAll(n *node, obj p9srv.Object, cred *p9srv.Cred, owner uint64) error {
 	n.mu.Lock()
-	had := n.lockOwners[owner]
+	pid, had := n.lockOwners[owner]
 	delete(n.lockOwners, owner)
 	n.mu.Unlock()
 	if !had {
@@ -137,6 +142,6 @@ func (f *fileSystem) unlockAll(n *node, obj p9srv.Object, cred *p9srv.Cred, owne
 	c := *cred
 	c.Owner = owner
 	// Not with the request's context: nobody would try again.
-	_, err := obj.Lock(f.bg, &c, wire.Lock{Type: wire.LockUnlock, ClientID: f.lockClient(owner)})
+	_, err := obj.Lock(f.bg, &c, wire.Lock{Type: wire.LockUnlock, ProcID: pid, ClientID: f.lockClient(owner)})
 	return err
 }

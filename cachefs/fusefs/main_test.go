@@ -174,6 +174,7 @@ func (r *running) says(t testing.TB) string {
 // output runs a program and gives what it says.
 func output(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
+	cmd.Stderr = nil
 	b, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, b)

@@ -123,7 +123,7 @@ func (m *Mounted) start() error {
 	}
 	m.server, err = fuse.NewServer(f, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{
 		MaxWrite: maxTransfer, MaxReadAhead: maxTransfer, MaxBackground: maxBackground,
-		EnableLocks: true, EnableSymlinkCaching: true, Debug: f.opts.Debug,
+		DisableSplice: true, EnableLocks: true, EnableSymlinkCaching: true, Debug: f.opts.Debug,
 		Logger: log.New(logWriter{f}, "", 0), ExtraCapabilities: caps, Name: "echo9",
 	})
 	if err != nil {

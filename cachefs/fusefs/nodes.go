@@ -53,7 +53,7 @@ type node struct {
 	washed     chan struct{} // closed when the laundry is empty
 	washErr    error
 
-	lockOwners map[uint64]bool // who took POSIX locks through this mount
+	lockOwners map[uint64]uint32 // who took locks through this mount: the kernel's owner, and the process that was first
 }
 
 // told says what was told of a name.

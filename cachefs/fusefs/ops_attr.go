@@ -76,18 +76,13 @@ func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fu
 		set.Valid |= wire.SetMtime | wire.SetMtimeSet
 		set.Mtime = nanoseconds(in.Mtime, in.Mtimensec)
 	}
-	if in.Valid&fuse.FATTR_KILL_SUIDGID != 0 && set.Valid&wire.SetMode == 0 {
-		attr, err := obj.GetAttr(r, cred)
-		if err != nil {
-			return f.status(err)
-		}
-		if mode, changed := killsPrivileges(attr.Mode); changed && attr.Mode&syscall.S_IFMT == syscall.S_IFREG {
-			set.Valid |= wire.SetMode
-			set.Mode = mode & 0o7777
-		}
-	}
 	if set.Valid != 0 {
 		if err := obj.SetAttr(r, cred, file, set); err != nil {
+			return f.status(err)
+		}
+	}
+	if in.Valid&fuse.FATTR_KILL_SUIDGID != 0 && set.Valid&wire.SetMode == 0 {
+		if err := f.killPrivileges(r, cred, obj); err != nil {
 			return f.status(err)
 		}
 	}

@@ -33,7 +33,7 @@ func (f *fileSystem) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Ope
 	}
 	file, err := obj.Open(r, cred, flags)
 	if err == nil && flags&wire.OTrunc != 0 && in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
-		err = f.killPrivileges(r, cred, obj, file)
+		err = f.killPrivileges(r, cred, obj)
 		if err != nil {
 			_ = file.Close(r)
 		}
@@ -64,18 +64,18 @@ func (f *fileSystem) opened(n *node, file p9srv.File, flags uint32, cred *p9srv.
 }
 
 // killPrivileges clears the setuid and setgid bits, as a write by somebody without privileges does.
-func (f *fileSystem) killPrivileges(ctx context.Context, cred *p9srv.Cred, obj p9srv.Object, file p9srv.File) error {
+func (f *fileSystem) killPrivileges(ctx context.Context, cred *p9srv.Cred, obj p9srv.Object) error {
 	attr, err := obj.GetAttr(ctx, cred)
 	if err != nil {
 		return err
 	}
 	mode, changed := killsPrivileges(attr.Mode)
-	if !changed {
+	if !changed || attr.Mode&syscall.S_IFMT != syscall.S_IFREG {
 		return nil
 	}
 	// It is not the writer's doing, who may not be allowed to.
 	owner := &p9srv.Cred{UID: attr.UID, GID: attr.GID, Session: cred.Session}
-	return obj.SetAttr(ctx, owner, file, wire.SetAttr{Valid: wire.SetMode, Mode: mode & 0o7777})
+	return obj.SetAttr(ctx, owner, nil, wire.SetAttr{Valid: wire.SetMode, Mode: mode & 0o7777})
 }
 
 // withHandle finds the handle, and runs do with a request's context.
@@ -130,7 +130,7 @@ func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte
 			return err
 		}
 		if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 && (f.coherent != nil || !h.noPriv.Swap(true)) {
-			if err := f.killPrivileges(r, h.cred, obj, file); err != nil {
+			if err := f.killPrivileges(r, h.cred, obj); err != nil {
 				return err
 			}
 		}
