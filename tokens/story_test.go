@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,6 +150,9 @@ func (p *player) do(f []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s, line := in.format(&letters), strings.Join(f, " "); s != line {
+		return nil, fmt.Errorf("it prints as %q", s)
+	}
 	var lines []string
 	for _, o := range p.m.Step(p.now, in) {
 		lines = append(lines, o.format(&letters))
@@ -193,16 +197,9 @@ func parseConfig(f []string) (cfg Config, err error) {
 	return cfg, nil
 }
 
-var storyVerbs = map[string]InKind{
-	"open": InSessionOpen, "gone": InSessionGone, "break": InDisconnected, "back": InConnected, "told": InTold,
-	"ask": InRequest, "cancel": InCancel, "resolved": InResolved, "sent": InSent, "done": InDone,
-	"return": InReturn, "post": InPosted, "progress": InProgress, "commit": InCommit, "committed": InCommitted,
-	"recorded": InRecorded, "tick": InTick,
-}
-
 func parseInput(f []string) (in Input, err error) {
-	kind, ok := storyVerbs[f[0]]
-	if !ok {
+	kind := InKind(max(0, slices.Index(inputVerbs[:], f[0])))
+	if kind == 0 {
 		return in, fmt.Errorf("unknown verb %q", f[0])
 	}
 	in.Kind = kind

@@ -13,8 +13,94 @@ type words struct {
 }
 
 var numbers = words{
-	object:  func(id ID) string { return strconv.FormatUint(id, 10) },
-	session: func(s SessionID) string { return "s" + strconv.FormatUint(uint64(s), 10) },
+	object: func(id ID) string { return strconv.FormatUint(id, 10) },
+	session: func(s SessionID) string {
+		if s == 0 {
+			return "plain"
+		}
+		return "s" + strconv.FormatUint(uint64(s), 10)
+	},
+}
+
+var inputVerbs = [...]string{
+	InSessionOpen: "open", InSessionGone: "gone", InDisconnected: "break", InConnected: "back", InTold: "told",
+	InRequest: "ask", InCancel: "cancel", InResolved: "resolved", InSent: "sent", InDone: "done",
+	InReturn: "return", InPosted: "post", InProgress: "progress", InCommit: "commit", InCommitted: "committed",
+	InRecorded: "recorded", InTick: "tick",
+}
+
+// String is one verb, as in the stories of the tests.
+func (k InKind) String() string {
+	if k > 0 && int(k) < len(inputVerbs) {
+		return inputVerbs[k]
+	}
+	return fmt.Sprintf("InKind(%d)", uint8(k))
+}
+
+// String is a line as in the stories of the tests: one verb, then what it is about.
+func (in Input) String() string { return in.format(&numbers) }
+
+func (in *Input) format(w *words) string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
+	p("%v", in.Kind)
+	switch in.Kind {
+	case InTick:
+	case InCancel, InSent, InDone, InRecorded:
+		p(" %d", in.Req)
+	case InResolved:
+		p(" %d.%d ", in.Req, in.Elem)
+		if in.Bound {
+			p("%s", w.object(in.ID))
+		} else {
+			p("-")
+		}
+	case InRequest:
+		p(" %d %s", in.Req, w.session(in.Session))
+		for _, e := range in.Elems {
+			p(" %v:%s", e.Mode, w.object(e.ID))
+			if e.Name != "" {
+				p("/%s", e.Name)
+			}
+			if e.Unlink {
+				p("!")
+			}
+		}
+		for _, f := range [...]struct {
+			on   bool
+			name string
+		}{{in.Try, "try"}, {in.Offer, "offer"}, {in.Plain && in.Session != 0, "plain"}} {
+			if f.on {
+				p(" %s", f.name)
+			}
+		}
+	default:
+		p(" %s", w.session(in.Session))
+		switch in.Kind {
+		case InSessionOpen:
+			if in.Cut != 0 {
+				p(" cut %d", in.Cut)
+			}
+		case InPosted:
+			p(" %d", in.N)
+		case InReturn:
+			p(" %s@%d>%v", w.object(in.ID), in.Gen, in.Keep)
+		case InCommit:
+			p(" %d", in.Cut)
+			for _, f := range in.Fence {
+				p(" %v:%s@%d", f.Mode, w.object(f.ID), f.Gen)
+			}
+			if len(in.Born) > 0 {
+				p(" born")
+			}
+			for _, o := range in.Born {
+				p(" %s@%d", w.object(o.ID), o.Gen)
+			}
+		case InCommitted:
+			p(" %d %s", in.Cut, map[bool]string{true: "yes", false: "no"}[in.Applied])
+		}
+	}
+	return b.String()
 }
 
 var denials = [...]string{
@@ -29,7 +115,7 @@ func (d Denial) String() string {
 	return fmt.Sprintf("Denial(%d)", uint8(d))
 }
 
-// String is as in the logs: one verb, then what it is about.
+// String is a line as in the stories of the tests: one verb, then what it is about.
 func (o Output) String() string { return o.format(&numbers) }
 
 func (o *Output) format(w *words) string {
@@ -87,7 +173,7 @@ func (o *Output) format(w *words) string {
 	return b.String()
 }
 
-// String is as in the logs.
+// String is one verb, then what it is about.
 func (o HolderOutput) String() string { return o.format(&numbers) }
 
 func (o *HolderOutput) format(w *words) string {

@@ -480,9 +480,12 @@ func (w *world) object(n uint8, e Elem) ID {
 }
 
 // finished reports whether all programs have run to their ends.
-func (w *world) finished() bool {
+func (w *world) finished() bool { return w.finishedBut(w.sc.loop) }
+
+// finishedBut leaves a client (from 1) out.
+func (w *world) finishedBut(but int) bool {
 	for i := range w.c {
-		if c := &w.c[i]; !c.dead && i+1 != w.sc.loop && (c.pc < len(w.progs[i]) || c.state != idle) {
+		if c := &w.c[i]; !c.dead && i+1 != but && (c.pc < len(w.progs[i]) || c.state != idle) {
 			return false
 		}
 	}
