@@ -1,0 +1,2 @@
+package faces
+func actorMain(args []string) error { return nil }
