@@ -31,21 +31,22 @@ type conn struct {
 	xattrBytes atomic.Int64
 	session    atomic.Pointer[session]
 
-	mu       sync.Mutex
-	cond     sync.Cond // something below has changed
-	waiting  int       // goroutines that wait for a request to be forgotten
-	tags     map[uint16]*request
-	fids     map[uint32]*fid
-	out      output
-	reserved int // bytes of replies that requests at work will queue
-	held     int // bytes of requests that wait
-	stalled  []*request
-	runq     []*request
-	workers  int  // goroutines other than the leader
-	kicked   bool // one of them is about to write
-	draining bool
-	closed   bool
-	err      error // why it ended
+	mu               sync.Mutex
+	cond             sync.Cond // something below has changed
+	waiting          int       // goroutines that wait for a request to be forgotten
+	tags             map[uint16]*request
+	fids             map[uint32]*fid
+	out              output
+	reserved         int // bytes of replies that requests at work will queue
+	held             int // bytes of requests that wait
+	stalled          []*request
+	runq             []*request
+	workers          int    // goroutines other than the leader
+	kicked           bool   // one of them is about to write
+	turns, turnsDone uint64 // of ordered requests
+	draining         bool
+	closed           bool
+	err              error // why it ended
 
 	// Set by Tversion, when no request is about.
 	msize   uint32
@@ -198,6 +199,10 @@ func (c *conn) register(r *request) error {
 		return fmt.Errorf("%s: tag %d is in use", wire.TypeName(r.typ), r.tag)
 	}
 	c.tags[r.tag] = r
+	if r.op.ordered {
+		c.turns++
+		r.turn = c.turns
+	}
 	if c.closed {
 		r.aborted = true
 	}

@@ -19,6 +19,8 @@ type op struct {
 	slow, quick bool
 	google      int // least N of 9P2000.L.Google.N
 	ext         bool
+	// ordered ones are done in the order in which they arrived.
+	ordered bool
 }
 
 // ops is the table of all requests; Tversion and Tflush are the leader's own.

@@ -30,6 +30,7 @@ type request struct {
 	denied  error // Wake's
 	walk    walkState
 	dirMove bool // a rename that needs dirmove
+	inTurn  bool
 
 	// Guarded by conn.mu.
 	state    reqState
@@ -38,6 +39,7 @@ type request struct {
 	aborted  bool       // by Tversion or the end of the connection: never answered
 	flushers []*request // Tflushes to answer behind this one
 	reserved int        // of conn.reserved
+	turn     uint64     // among the connection's ordered requests
 	wanted   int        // stalled: what it will reserve
 	held     int        // of conn.held
 
@@ -110,6 +112,10 @@ func (r *request) decode(m wire.Message) error {
 
 // exec does the operation, or as much of it as can be done now.
 func (r *request) exec() error {
+	if r.op.ordered {
+		r.takeTurn()
+		defer r.endTurn()
+	}
 	if r.op.run == nil {
 		return syscall.EOPNOTSUPP
 	}
@@ -120,6 +126,31 @@ func (r *request) exec() error {
 		return errNoFid
 	}
 	return r.op.run(r)
+}
+
+// takeTurn waits until the ordered requests that arrived earlier are done: a hand-off of the
+// lead lets a later one catch up with an earlier one. They never wait for a later one.
+func (r *request) takeTurn() {
+	c := r.c
+	c.mu.Lock()
+	for c.turnsDone+1 != r.turn && !c.srv.noTurns {
+		c.waiting++
+		c.cond.Wait()
+		c.waiting--
+	}
+	r.inTurn = true
+	c.mu.Unlock()
+}
+
+// endTurn lets the next ordered request go on.
+func (r *request) endTurn() {
+	if r.inTurn {
+		r.inTurn = false
+		r.c.mu.Lock()
+		r.c.turnsDone = r.turn
+		r.c.cond.Broadcast()
+		r.c.mu.Unlock()
+	}
 }
 
 // run does the operation and answers it, or parks it.

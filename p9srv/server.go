@@ -46,6 +46,7 @@ type Server struct {
 	admission Admission
 	groups    groupCache
 	mon       monitor
+	noTurns   bool // tests: a broken server, that does ordered requests in any order
 
 	mu        sync.Mutex
 	listeners map[Listener]struct{}

@@ -12,16 +12,17 @@ import (
 
 func init() {
 	for typ, o := range map[uint8]op{
-		wire.TypeTsession:     {run: (*request).tsession},
-		wire.TypeTgrant:       {run: (*request).tgrant},
+		wire.TypeTsession:     {run: (*request).tsession, quick: true},
+		wire.TypeTgrant:       {run: (*request).tgrant, quick: true},
 		wire.TypeTrecall:      {run: (*request).trecall, quick: true},
 		wire.TypeTreturn:      {run: (*request).treturn, quick: true},
 		wire.TypeTcommit:      {run: (*request).tcommit, quick: true},
-		wire.TypeTreaddirplus: {run: (*request).treaddirplus},
+		wire.TypeTreaddirplus: {run: (*request).treaddirplus, quick: true},
 		wire.TypeTrenew:       {run: (*request).trenew, quick: true},
 		wire.TypeTbind:        {run: (*request).tbind},
 	} {
-		o.ext = true
+		// What a session tells the token manager it tells in order: parts of cuts, cuts, returns.
+		o.ext, o.ordered = true, typ != wire.TypeTbind
 		ops[typ] = o
 	}
 }

@@ -606,3 +606,43 @@ func TestFlushOfTrecall(t *testing.T) {
 		t.Error("a flushed Tgrant is answered")
 	}
 }
+
+// partsKeepOrder sends cuts in parts, while the lead is handed on as often as can be.
+func partsKeepOrder(t *testing.T, noTurns bool, cuts uint64) bool {
+	fs := newMemCommitter()
+	a := NewAuthority(AuthorityConfig{Backend: fs})
+	defer a.Close()
+	s := New(Config{Backend: fs, Authority: a, HandOff: 10 * time.Microsecond})
+	s.noTurns = noTurns
+	f := fs.put("f", "")
+	w := dialExt(t, s, "writer")
+	g := w.grant(writeElem(f))
+	const parts = 8
+	ok := true
+	for n := uint64(1); n <= cuts && ok; n++ {
+		var b []byte
+		for i := range uint32(parts) {
+			m := &wire.Tcommit{Cut: n, Part: i, Records: []cut.Record{{Kind: cut.Data, ID: f, Off: uint64(i), Bytes: []byte(strings.Repeat("x", 4000))}}}
+			if i == parts-1 {
+				m.Flags, m.Fence = wire.CommitLast, fenceOf(g)
+			}
+			b = wire.AppendFrame(b, uint16(100+i), m)
+		}
+		w.sendRaw(b)
+		for i := range uint16(parts) {
+			r := w.reply(100 + i).(*wire.Rcommit)
+			ok = ok && (r.Status == wire.CommitAccepted || r.Status == wire.CommitApplied)
+		}
+	}
+	return ok
+}
+
+// The lead may be handed on in the middle of a part: parts are taken in the order of their arrival all the same.
+func TestPartsKeepTheirOrder(t *testing.T) {
+	if !partsKeepOrder(t, false, 100) {
+		t.Error("a part overtook another")
+	}
+	if partsKeepOrder(t, true, 20_000) {
+		t.Error("a server that does not keep the order passes")
+	}
+}

@@ -60,6 +60,7 @@ func (a *Authority) request(r *request, elems []tokens.Elem, in tokens.Input, de
 		return err
 	}
 	a.asks[x.id] = x
+	a.todo = append(a.todo, r.endTurn) // what goes along may take a while to fetch
 	in.Kind, in.Session, in.Req, in.Elems = tokens.InRequest, tokens.SessionID(s.id), x.id, elems
 	a.step(in)
 	// If it was not granted at once, whoever makes it possible does the rest.
