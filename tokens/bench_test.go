@@ -19,3 +19,38 @@ func BenchmarkPlainRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkHotObject is one write of an object for which a thousand others wait.
+func BenchmarkHotObject(b *testing.B) {
+	m := NewManager(Config{}, 0)
+	elems := []Elem{{ID: 7, Mode: Write}}
+	for i := range 1000 {
+		m.Step(0, Input{Kind: InRequest, Req: ReqID(i), Elems: elems})
+	}
+	b.ReportAllocs()
+	for i := range b.N {
+		m.Step(0, Input{Kind: InDone, Req: ReqID(i)})
+		m.Step(0, Input{Kind: InRequest, Req: ReqID(i + 1000), Elems: elems})
+	}
+}
+
+// BenchmarkTokens is a token asked for by one session and recalled from another.
+func BenchmarkTokens(b *testing.B) {
+	m := NewManager(Config{}, 0)
+	for s := range SessionID(2) {
+		m.Step(0, Input{Kind: InSessionOpen, Session: s + 1})
+		m.Step(0, Input{Kind: InPosted, Session: s + 1, N: 1 << 40})
+	}
+	elems := []Elem{{ID: 7, Mode: Write}, {ID: 8, Mode: Read}}
+	b.ReportAllocs()
+	gen := Gen(0)
+	for i := range b.N {
+		me, other := SessionID(i%2+1), SessionID((i+1)%2+1)
+		m.Step(0, Input{Kind: InRequest, Session: me, Req: ReqID(i), Elems: elems})
+		if gen != 0 {
+			m.Step(0, Input{Kind: InReturn, Session: other, ID: 7, Gen: gen})
+		}
+		gen = m.gen - 1
+		m.Step(0, Input{Kind: InSent, Req: ReqID(i)})
+	}
+}

@@ -14,7 +14,10 @@ const (
 // standing looks at one item of r, and changes nothing.
 func (m *Manager) standing(r *request, it *item) (st standing) {
 	o := it.o
-	if o.writers > 0 || it.mode == Write && o.readers > 0 && (r.plain || o.readers > o.ownReaders(r.session)) {
+	if o.writers > 0 {
+		return waits // nobody else has it
+	}
+	if it.mode == Write && o.readers > 0 && (r.plain || o.readers > o.ownReaders(r.session)) {
 		st |= waits
 	}
 	if !m.off.busy && (o.busyWrite > 0 || it.mode == Write && o.busyRead > 0) {
@@ -210,10 +213,12 @@ func (m *Manager) recall(o *object, h *holding, keep Mode, unlink bool) {
 	}
 	if !h.recalled {
 		h.recalled, h.keep, h.why, h.at = true, keep, why, m.now
-		if h.s.recalls == 0 {
-			h.s.progress = m.now
+		s := h.s
+		if s.recalls == 0 {
+			s.progress, s.queue = m.now, s.queue[:0]
 		}
-		h.s.recalls++
+		s.recalls++
+		s.queue = append(s.queue, outstanding{o.id, m.now})
 	}
 	h.keep, h.why = min(h.keep, keep), max(h.why, why)
 	h.toSend = true

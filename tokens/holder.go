@@ -45,10 +45,9 @@ type token struct {
 
 // asked is a request for tokens.
 type asked struct {
-	elems    []Elem // as asked; once granted, as resolved
-	granted  bool
-	resolved bool // elems is the Holder's own
-	lost     bool // a token was lost since
+	elems   []Elem // as asked; once granted, as resolved
+	granted bool
+	lost    bool // a token was lost since
 }
 
 // HolderOutput is something for the client's shell to do, in the order given.

@@ -28,7 +28,7 @@ type Input struct {
 
 	Bound bool // Resolved: the name is bound (to ID)
 
-	N int // Posted: how many more Trecalls
+	N int // Posted: how many more Trecalls; below 0: how many were flushed
 
 	Cut     uint64 // SessionOpen: last applied; Commit, Progress, Committed
 	Fence   []Held // Commit; kept until Committed

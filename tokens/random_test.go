@@ -104,7 +104,7 @@ func TestRandomInputs(t *testing.T) {
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			now += int64(n(15))
 			in := Input{Kind: InKind(1 + n(int(InTick)-1)), Session: SessionID(n(3)), Req: ReqID(n(9)), ID: ID(n(3)),
-				Gen: Gen(n(int(m.gen) + 1)), Keep: Mode(n(2)), Elem: n(2), Bound: n(1) == 0, N: n(2), Cut: uint64(n(4)), Applied: n(1) == 0}
+				Gen: Gen(n(int(m.gen) + 1)), Keep: Mode(n(2)), Elem: n(2), Bound: n(1) == 0, N: n(3) - 1, Cut: uint64(n(4)), Applied: n(1) == 0}
 			switch in.Kind {
 			case InRequest:
 				if m.reqs[in.Req] != nil {

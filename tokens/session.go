@@ -238,9 +238,12 @@ func (m *Manager) giveBack(s *session, in *Input) {
 	m.moved(s)
 }
 
-// post: s posted Trecalls.
+// post: s posted n Trecalls; below 0: some were flushed.
 func (m *Manager) post(s *session, n int) {
-	s.posted += n
+	had := s.posted
+	if s.posted = max(0, s.posted+n); s.posted == 0 && had > 0 {
+		s.unposted = m.now
+	}
 	if len(s.pending) > 0 || s.any > 0 {
 		m.address(s)
 	}

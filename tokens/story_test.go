@@ -40,7 +40,7 @@ var letters = words{
 //	+3s                          time goes on
 //	open A [cut N]               a session, connected; A is session 1
 //	gone A | break A | back A | told A | progress A
-//	post A N                     N Trecalls
+//	post A N                     N Trecalls; -N: flushed
 //	ask R A|plain ELEM… [try] [offer] [plain]
 //	                             ELEM: r:X  w:X  w:X! (unlink)  r:D/name
 //	cancel R | sent R | done R | recorded R
@@ -238,7 +238,7 @@ func parseInput(f []string) (in Input, err error) {
 	for i, a := range arg {
 		switch {
 		case kind == InPosted:
-			in.N = int(num(a))
+			in.N, err = strconv.Atoi(a)
 		case kind == InSessionOpen:
 			if a != "cut" {
 				in.Cut = num(a)
