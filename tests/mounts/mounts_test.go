@@ -291,7 +291,7 @@ func TestTwoMounts(t *testing.T) {
 	if out := ok(t, "-a", addr, "ls", "/"); strings.Count(out, "\n") != 20 {
 		t.Errorf("a plain client lists %q", out)
 	}
-	if out := ok(t, "status"); strings.Count(out, "mounted") != 2 {
+	if out := ok(t, "status"); strings.Count(out, addr+" on ") != 2 {
 		t.Errorf("status lists %q", out)
 	}
 	ok(t, "umount", one)

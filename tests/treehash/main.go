@@ -18,7 +18,7 @@ import (
 
 func main() {
 	no := flag.String("no", "", "leave out: owner, links, mtime, xattrs")
-	limit := flag.Int("limit", 50, "print at most this many differences")
+	limit := flag.Int("limit", 10, "print at most this many differences")
 	flag.Parse()
 	f := treehash.All
 	for _, w := range strings.Split(*no, ",") {

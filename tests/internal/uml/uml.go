@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"echo9/tests/internal/need"
+	"echo9/tests/internal/shcheck"
 )
 
 //go:embed guest.sh
@@ -50,14 +51,6 @@ type Guest struct {
 	NetNS, Tap, IP string
 }
 
-// Check is what one check of the script came to.
-type Check struct {
-	Name   string
-	OK     bool
-	Took   time.Duration
-	Output string
-}
-
 // Result is what a guest came to.
 type Result struct {
 	// Code is the script's exit code; -1: it never finished.
@@ -65,7 +58,7 @@ type Result struct {
 	Output string
 	// Console has the kernel's messages.
 	Console string
-	Checks  []Check
+	Checks  []shcheck.Check
 	Took    time.Duration
 }
 
@@ -85,10 +78,7 @@ func Run(t testing.TB, g Guest) *Result {
 	Need(t)
 	work := t.TempDir()
 	start := time.Now()
-	if err := os.Mkdir(filepath.Join(work, "checks"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(work, "lib"), guestLibrary)
+	write(t, filepath.Join(work, "lib"), shcheck.Library+guestLibrary)
 	write(t, filepath.Join(work, "script"), g.Script)
 	write(t, filepath.Join(work, "init"), g.init(work))
 
@@ -115,7 +105,7 @@ func Run(t testing.TB, g Guest) *Result {
 	if code, err := strconv.Atoi(strings.TrimSpace(read(filepath.Join(work, "rc")))); err == nil {
 		r.Code = code
 	}
-	r.Checks = checks(t, work)
+	r.Checks = shcheck.Read(work)
 	if r.Code < 0 {
 		t.Logf("the guest did not finish (%v)\n--- output\n%s\n--- console\n%s", runErr, r.Output, r.Console)
 	}
@@ -126,19 +116,10 @@ func Run(t testing.TB, g Guest) *Result {
 // not end well or made fewer checks than expected.
 func (r *Result) Report(t *testing.T, least int) {
 	t.Helper()
-	for _, c := range r.Checks {
-		t.Run(c.Name, func(t *testing.T) {
-			if !c.OK {
-				t.Errorf("failed after %v:\n%s", c.Took, c.Output)
-			}
-		})
-	}
 	if r.Code != 0 {
 		t.Errorf("the script ended with %d:\n%s\n--- console\n%s", r.Code, r.Output, r.Console)
 	}
-	if len(r.Checks) < least {
-		t.Errorf("%d checks were made, %d expected:\n%s", len(r.Checks), least, r.Output)
-	}
+	shcheck.Report(t, r.Checks, least)
 }
 
 func (g Guest) args(work string) []string {
@@ -180,26 +161,6 @@ echo o > /proc/sysrq-trigger
 sleep 10
 `)
 	return b.String()
-}
-
-// checks reads what the shell function check left.
-func checks(t testing.TB, work string) []Check {
-	var list []Check
-	for _, line := range strings.Split(strings.TrimSpace(read(filepath.Join(work, "results"))), "\n") {
-		f := strings.Fields(line)
-		if len(f) != 3 {
-			continue
-		}
-		ms, err := strconv.Atoi(f[2])
-		if err != nil {
-			t.Fatalf("a check's result is %q", line)
-		}
-		list = append(list, Check{
-			Name: f[1], OK: f[0] == "ok", Took: time.Duration(ms) * time.Millisecond,
-			Output: read(filepath.Join(work, "checks", f[1])),
-		})
-	}
-	return list
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
