@@ -79,18 +79,18 @@ func aclEach(acl []byte, fn func(tag uint16, perm []byte)) {
 	}
 }
 
+// aclExtended tells whether an ACL says more than permission bits can.
+func aclExtended(acl []byte) (extended bool) {
+	aclEach(acl, func(tag uint16, _ []byte) {
+		extended = extended || tag != aclUserObj && tag != aclGroupObj && tag != aclOther
+	})
+	return extended
+}
+
 // aclRestrict takes off an inherited ACL what mode does not grant, and tells whether it says more than mode can.
 func aclRestrict(acl []byte, mode uint32) (extended bool) {
 	masked := false
-	aclEach(acl, func(tag uint16, _ []byte) {
-		switch tag {
-		case aclUserObj, aclGroupObj, aclOther:
-		case aclMask:
-			masked, extended = true, true
-		default:
-			extended = true
-		}
-	})
+	aclEach(acl, func(tag uint16, _ []byte) { masked = masked || tag == aclMask })
 	aclEach(acl, func(tag uint16, perm []byte) {
 		keep := uint32(7)
 		switch {
@@ -103,7 +103,7 @@ func aclRestrict(acl []byte, mode uint32) (extended bool) {
 		}
 		perm[0] &= byte(keep & 7)
 	})
-	return extended
+	return aclExtended(acl)
 }
 
 // aclSetMode puts permission bits into an ACL, as chmod does.

@@ -188,19 +188,28 @@ func (t *turn) putXattr(n *node, name string, value []byte) {
 	if n.xattrs == nil {
 		n.xattrs = make(map[string][]byte)
 	}
-	n.xattrs[name] = value
-	n.attr.Flags &^= wire.AttrNoXattrs
-	op := &order.Op{Kind: order.SetXattr, ID: n.id, Name: name, Bytes: value}
-	if value == nil {
-		op.Kind = order.RemoveXattr
-	}
 	valid := cut.AttrCtime
+	onlyMode := false
 	if name == aclAccess && value != nil {
-		// An access ACL and the permission bits are two views of one thing.
+		// An access ACL and the permission bits are two views of one thing. One that says no
+		// more than the bits is not kept, as by Linux's own file systems.
 		if mode, ok := aclMode(value); ok {
 			n.attr.Mode = n.attr.Mode&^0o777 | mode
 			valid |= cut.AttrMode
+			if !aclExtended(value) {
+				onlyMode = n.xattrs[name] == nil
+				value = nil
+			}
 		}
+	}
+	n.xattrs[name] = value
+	n.attr.Flags &^= wire.AttrNoXattrs
+	op := &order.Op{Kind: order.SetXattr, ID: n.id, Name: name, Bytes: value}
+	switch {
+	case onlyMode:
+		op = &order.Op{Kind: order.SetAttr, ID: n.id}
+	case value == nil:
+		op.Kind = order.RemoveXattr
 	}
 	op.Attrs = []order.Attr{n.final(valid)}
 	t.append(op)
