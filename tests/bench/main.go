@@ -1,4 +1,4 @@
-// Bench compares echo9, cached and plain, with other 9P servers of this
+// Command bench compares echo9, cached and plain, with other 9P servers of this
 // machine in one run: small files, a stream, and a real tree, through a proxy
 // that adds a round-trip time and counts messages and bytes. It prints a
 // Markdown table; the ratios of one run are what counts, not the times.
