@@ -98,18 +98,16 @@ func (h *Holder) clone() *Holder {
 	return c
 }
 
-// ink writes a state down. Generations are written by rank, among all that occur.
+// ink writes a state down. Generations are written by rank, among all that occur, at the end.
 type ink struct {
-	b     []byte
-	gens  []Gen // of the first pass; sorted in the second
-	first bool
+	b      []byte
+	gens   []Gen
+	sorted []Gen
 }
 
 func (k *ink) n(vs ...int) {
-	if !k.first {
-		for _, v := range vs {
-			k.b = binary.AppendVarint(k.b, int64(v))
-		}
+	for _, v := range vs {
+		k.b = binary.AppendVarint(k.b, int64(v))
 	}
 }
 
@@ -123,28 +121,20 @@ func (k *ink) flags(fs ...bool) {
 	k.n(v)
 }
 
-func (k *ink) gen(gs ...Gen) {
-	for _, g := range gs {
-		switch {
-		case k.first:
-			k.gens = append(k.gens, g)
-		case g == 0:
-			k.n(-1)
-		default:
-			i, _ := slices.BinarySearch(k.gens, g)
-			k.n(i)
-		}
-	}
-}
+func (k *ink) gen(gs ...Gen) { k.gens = append(k.gens, gs...) }
 
-// write runs f twice: once to collect the generations, once to write.
+// write writes what f does.
 func (k *ink) write(f func(k *ink)) []byte {
-	k.first, k.gens = true, k.gens[:0]
+	k.b, k.gens = k.b[:0], k.gens[:0]
 	f(k)
-	slices.Sort(k.gens)
-	k.gens = slices.Compact(k.gens)
-	k.first, k.b = false, k.b[:0]
-	f(k)
+	k.sorted = append(k.sorted[:0], k.gens...)
+	k.sorted = append(k.sorted, 0) // none has rank 0
+	slices.Sort(k.sorted)
+	k.sorted = slices.Compact(k.sorted)
+	for _, g := range k.gens {
+		i, _ := slices.BinarySearch(k.sorted, g)
+		k.n(i)
+	}
 	return k.b
 }
 

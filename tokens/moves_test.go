@@ -230,6 +230,10 @@ func (w *world) play(v move) {
 	}
 	c := &w.c[i]
 	me := SessionID(i + 1)
+	server := v.kind == mvTake || v.kind == mvOld || v.kind == mvSend || v.kind == mvApply || v.kind == mvFlush
+	if !server {
+		c.own()
+	}
 	switch v.kind {
 	case mvBegin:
 		w.begin(i)
@@ -265,6 +269,7 @@ func (w *world) play(v move) {
 		if v.bad {
 			w.ends--
 		}
+		w.own()
 		w.m.sessions[me].until = worldNow
 		c.h.until = min(c.h.until, worldNow)
 		for _, q := range [][]msg{c.c2s, c.s2c, c.old} {
@@ -282,6 +287,7 @@ func (w *world) play(v move) {
 		if v.bad {
 			w.slows--
 		}
+		w.own()
 		w.m.sessions[me].progress = worldNow - 1000
 		w.step(Input{Kind: InTick})
 	case mvBreak:
@@ -308,7 +314,9 @@ func (w *world) play(v move) {
 	default:
 		panic(fmt.Sprint("what is ", v.kind))
 	}
-	w.tidyUp(i)
+	if !server {
+		w.tidyUp(i)
+	}
 	w.check()
 }
 

@@ -77,6 +77,7 @@ func (w *world) newReq(r serverReq) ReqID {
 func (w *world) reply(i int, mg msg) {
 	c := &w.c[i]
 	if mg.kind != msgRecall && mg.kind != msgResumed {
+		w.own()
 		mg.lease = w.m.Extend(worldNow, SessionID(i+1)) > 0
 	}
 	if c.live && c.up {
@@ -86,6 +87,7 @@ func (w *world) reply(i int, mg msg) {
 
 // step gives the Manager an input and does what it says.
 func (w *world) step(in Input) {
+	w.own()
 	var outs []Output
 	for _, o := range w.m.Step(worldNow, in) {
 		o.Tokens = append([]Token(nil), o.Tokens...)

@@ -161,15 +161,16 @@ const (
 
 // client is a client with the extension.
 type client struct {
-	h     *Holder
-	pc    int // next operation
-	state clientState
-	tag   int // of its request; counts round
-	cache [3]int16
-	use   []Elem // fetches: the resolved set
-	log   []uint8
-	cuts  []msg // sent, not answered
-	last  uint64
+	h        *Holder
+	borrowed bool // h is another world's, too
+	pc       int  // next operation
+	state    clientState
+	tag      int // of its request; counts round
+	cache    [3]int16
+	use      []Elem // fetches: the resolved set
+	log      []uint8
+	cuts     []msg // sent, not answered
+	last     uint64
 
 	up      bool // it has a connection
 	live    bool // and the server knows that one
@@ -219,6 +220,8 @@ type world struct {
 	bad  string // the violation
 	note []string
 	talk bool // write notes
+
+	borrowed bool // m is another world's, too
 }
 
 type plainClient struct {
@@ -296,13 +299,15 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
+// clone copies w, which must not be changed any more: the cores are copied
+// when they are first changed.
 func (w *world) clone() *world {
 	n := *w
-	n.m = w.m.clone()
+	n.borrowed = true
 	n.c = slices.Clone(w.c)
 	for i := range n.c {
 		c := &n.c[i]
-		c.h = c.h.clone()
+		c.borrowed = true
 		c.log, c.cuts, c.tasks, c.use = slices.Clone(c.log), slices.Clone(c.cuts), slices.Clone(c.tasks), slices.Clone(c.use)
 		c.c2s, c.s2c, c.old = slices.Clone(c.c2s), slices.Clone(c.s2c), slices.Clone(c.old)
 	}
@@ -314,6 +319,20 @@ func (w *world) clone() *world {
 	}
 	n.note = nil
 	return &n
+}
+
+// own makes the Manager w's own, to be changed.
+func (w *world) own() {
+	if w.borrowed {
+		w.m, w.borrowed = w.m.clone(), false
+	}
+}
+
+// own makes the Holder c's own.
+func (c *client) own() {
+	if c.borrowed {
+		c.h, c.borrowed = c.h.clone(), false
+	}
 }
 
 func (w *world) write(k *ink) {
