@@ -15,6 +15,7 @@ import (
 	"echo9/cachefs"
 	"echo9/internal/netaddr"
 	"echo9/internal/treeops"
+	"echo9/internal/wire"
 	"echo9/p9client"
 	"echo9/p9srv"
 )
@@ -143,10 +144,13 @@ func connectError(ctx context.Context, c *cli.Context, addr string, err error) e
 		return c.Context.Err()
 	}
 	advice := ""
+	var frame *wire.FrameError
+	var protocol *wire.ProtocolError
 	switch {
 	case ctx.Err() != nil:
 		advice = fmt.Sprintf("\nno answer within %v; is something else listening there, or a firewall between? (--connect-timeout waits longer)", c.Duration("connect-timeout"))
-	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EPROTO), errors.Is(err, io.EOF):
+	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EPROTO), errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &frame), errors.As(err, &protocol):
 		advice = "\nwhat listens there does not speak 9P2000.L"
 	}
 	return unreachable(fmt.Errorf("cannot reach the server at %s: %w%s", addr, err, advice))

@@ -141,6 +141,12 @@ func mountError(err error) error {
 		return fmt.Errorf("%w (make the mount point first: mkdir)", err)
 	case errors.Is(err, syscall.ENOTCONN):
 		return fmt.Errorf("%w (a mount whose daemon is gone is still there: echo9 umount, or umount -l)", err)
+	case errors.Is(err, syscall.EBUSY):
+		return fmt.Errorf("%w (choose another mount point, or take that mount away first: echo9 umount)", err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w (a tree can only be mounted on a directory)", err)
+	case errors.Is(err, syscall.ENOTEMPTY):
+		return fmt.Errorf("%w (choose an empty directory, or say --nonempty)", err)
 	}
 	return err
 }

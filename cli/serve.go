@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -80,7 +81,7 @@ func openExport(c *cli.Context, dir string, users p9srv.Users) (*export, error) 
 		State: c.String("state"), ReadOnly: c.Bool("ro"), Logf: logger(c.App.ErrWriter), Groups: p9srv.GroupsOf,
 	})
 	if err != nil {
-		return nil, err
+		return nil, exportError(err)
 	}
 	authority := p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Users: users, Lease: c.Duration("lease"), Logf: logf})
 	cfg := p9srv.Config{Backend: fs, Authority: authority, Users: users, Logf: logf}
@@ -88,6 +89,19 @@ func openExport(c *cli.Context, dir string, users p9srv.Users) (*export, error) 
 		cfg.Trace = tracer(c.App.ErrWriter)
 	}
 	return &export{fs, authority, p9srv.New(cfg)}, nil
+}
+
+// exportError says what to do about a directory that cannot be served.
+func exportError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w (make the directory first, or check its name)", err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w (only a directory can be served)", err)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w (serve as a user who may read and write it)", err)
+	}
+	return err
 }
 
 // shutdownTime bounds the wait for requests that are under way at the end.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -100,6 +101,15 @@ func up(c *cli.Context, dir, mnt string) error {
 // apart refuses an export and a mount of which one contains the other: the
 // server would wait for itself.
 func apart(dir, mnt string) error {
+	if err := lookAt(dir); err != nil {
+		return exportError(fmt.Errorf("serve %s: %w", dir, err))
+	}
+	switch err := lookAt(mnt); {
+	case errors.Is(err, syscall.ENOTCONN):
+		return nil // the mount of a daemon that is gone contains nothing
+	case err != nil:
+		return mountError(fmt.Errorf("mount point %s: %w", mnt, err))
+	}
 	for _, p := range [][2]string{{dir, mnt}, {mnt, dir}} {
 		in, err := dirfs.Contains(p[0], p[1])
 		if err != nil {
@@ -110,6 +120,16 @@ func apart(dir, mnt string) error {
 		}
 	}
 	return nil
+}
+
+// lookAt says what is wrong with a name.
+func lookAt(name string) error {
+	_, err := os.Stat(name)
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 // connPair makes two ends of one connection within this process.

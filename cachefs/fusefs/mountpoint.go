@@ -60,7 +60,9 @@ func preparePoint(mountpoint string, o *Options) (string, error) {
 	}
 	p = filepath.Join(parent, filepath.Base(p))
 	for range 8 { // several may lie on top of each other
-		_, err = os.Lstat(p)
+		if _, err = os.Lstat(p); err == nil {
+			err = answers(p)
+		}
 		if !errors.Is(err, syscall.ENOTCONN) {
 			break
 		}
@@ -104,6 +106,18 @@ func preparePoint(mountpoint string, o *Options) (string, error) {
 		}
 	}
 	return p, nil
+}
+
+// answers asks who serves a mount of ours, if path is one: the kernel may have answered for him from its cache.
+func answers(path string) error {
+	if typ, _, ok := mountedAt(path); !ok || typ != fsType {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); errors.Is(err, syscall.ENOTCONN) {
+		return err
+	}
+	return nil
 }
 
 // kernelOptions is what the kernel is to know of the mount, besides who serves it.

@@ -337,7 +337,7 @@ func (fs *FS) StatFS(ctx context.Context) (wire.StatFS, error) {
 func Contains(dir, path string) (bool, error) {
 	want, err := os.Stat(dir)
 	if err != nil {
-		return false, fmt.Errorf("compare with %s: %w", dir, err)
+		return false, fmt.Errorf("find out whether %s contains %s: %w", dir, path, err)
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return false, err
@@ -352,7 +352,7 @@ func Contains(dir, path string) (bool, error) {
 			return true, nil
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, os.ErrPermission) {
-			return false, fmt.Errorf("compare with %s: %w", dir, err)
+			return false, fmt.Errorf("find out whether %s contains %s: %w", dir, path, err)
 		}
 		if path == "/" {
 			return false, nil

@@ -136,12 +136,12 @@ func holder(dir string) string {
 // and looks whether one of its ancestors is being served.
 func lockTree(root string, rootFD int) error {
 	if err := unix.Flock(rootFD, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("%s is being served by another server%s", root, holder(filepath.Join(root, privateName)))
+		return fmt.Errorf("%s is being served by another server%s: stop that one, or be its client", root, holder(filepath.Join(root, privateName)))
 	}
 	for dir := root; dir != "/"; {
 		dir = filepath.Dir(dir)
 		if served(unix.AT_FDCWD, dir) {
-			return fmt.Errorf("%s, above %s, is being served by another server%s", dir, root, holder(filepath.Join(dir, privateName)))
+			return fmt.Errorf("%s, above %s, is being served by another server%s: stop that one, or be its client", dir, root, holder(filepath.Join(dir, privateName)))
 		}
 	}
 	return nil
