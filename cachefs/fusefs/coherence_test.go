@@ -132,15 +132,14 @@ var staleness = []struct {
 		f, err := os.Open(w.a + "/f")
 		must(t, err)
 		defer f.Close()
-		m, err := unix.Mmap(int(f.Fd()), 0, 3, unix.PROT_READ, unix.MAP_SHARED)
-		must(t, err)
-		defer func() { must(t, unix.Munmap(m)) }()
-		if string(m) != "old" {
-			t.Fatalf("%q", m)
+		m := mapFile(t, f, 3, unix.PROT_READ, unix.MAP_SHARED)
+		defer m.close()
+		if s := m.at(t, 0, 3); s != "old" {
+			t.Fatalf("%q", s)
 		}
 		overwrite(t, w.b+"/f", "new")
 		must(t, os.Chtimes(w.b+"/f", when, when))
-		return string(m) != "new"
+		return m.at(t, 0, 3) != "new"
 	}},
 }
 

@@ -630,32 +630,31 @@ var posix = []struct {
 		for _, flags := range []int{unix.MAP_SHARED, unix.MAP_PRIVATE} {
 			for _, mode := range []int{os.O_RDONLY, os.O_RDWR} {
 				f := openFile(t, d+"/f", mode)
-				m, err := unix.Mmap(int(f.Fd()), 0, 12000, unix.PROT_READ, flags)
-				must(t, err)
-				if string(m) != strings.Repeat("mapped", 2000) {
+				m := mapFile(t, f, 12000, unix.PROT_READ, flags)
+				if m.at(t, 0, 12000) != strings.Repeat("mapped", 2000) {
 					t.Error("the mapping differs")
 				}
-				must(t, unix.Munmap(m))
+				m.close()
 			}
 		}
 	}},
 	{"mmap, writing", func(t *testing.T, d string) {
 		write(t, d+"/f", strings.Repeat(".", 3*page))
 		f := openFile(t, d+"/f", os.O_RDWR)
-		m, err := unix.Mmap(int(f.Fd()), 0, 3*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		must(t, err)
-		m[0], m[2*page] = 'x', 'y'
-		must(t, unix.Msync(m, unix.MS_SYNC))
+		m := mapFile(t, f, 3*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		m.put(t, 0, "x")
+		m.put(t, 2*page, "y")
+		m.sync(t)
 		if s := readAt(t, f, 0, 2) + readAt(t, f, 2*page, 2); s != "x.y." {
 			t.Errorf("%q", s)
 		}
-		_, err = f.WriteAt([]byte("z"), 1)
+		_, err := f.WriteAt([]byte("z"), 1)
 		must(t, err)
-		if m[1] != 'z' {
+		if m.at(t, 1, 1) != "z" {
 			t.Error("the mapping does not show a write")
 		}
-		m[2] = 'w'
-		must(t, unix.Munmap(m))
+		m.put(t, 2, "w")
+		m.close()
 		must(t, f.Close())
 		if b, err := os.ReadFile(d + "/f"); err != nil || string(b[:4]) != "xzw." {
 			t.Errorf("%q, %v", b[:4], err)
@@ -664,11 +663,10 @@ var posix = []struct {
 	{"mmap of a file that is opened to append", func(t *testing.T, d string) {
 		write(t, d+"/f", strings.Repeat(".", page))
 		f := openFile(t, d+"/f", os.O_RDWR|os.O_APPEND)
-		m, err := unix.Mmap(int(f.Fd()), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		must(t, err)
-		m[7] = 'x'
-		must(t, unix.Msync(m, unix.MS_SYNC))
-		must(t, unix.Munmap(m))
+		m := mapFile(t, f, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		m.put(t, 7, "x")
+		m.sync(t)
+		m.close()
 		wantFile(t, d+"/f", strings.Repeat(".", 7)+"x"+strings.Repeat(".", page-8))
 	}},
 	{"a file handle", func(t *testing.T, d string) {
