@@ -7,7 +7,9 @@
 //	go run ./tests/bench -files 1000 -mib 64 -tree ""
 //
 // A contender that is not installed fails the run. Directories are made below
-// -dir: give it a journalled file system (see tests/bench/README.md).
+// -dir: give it a journalled file system, such as a loop file:
+//
+//	truncate -s 8G img && mkfs.ext4 -q img && mount -o loop img DIR
 package main
 
 import (
