@@ -49,6 +49,7 @@ var conformance = []struct {
 	{"Allocate", conformAllocate},
 	{"Parents", conformParents},
 	{"Lookup", conformLookup},
+	{"Reobtained", conformReobtained},
 	{"Cancelled", conformCancelled},
 }
 
@@ -866,4 +867,28 @@ func conformCancelled(t *testing.T, f *FS) {
 	}
 	ok(t, f.WriteFile(bg, "d/f", []byte("x"), 0o644))
 	hasContent(t, f, "d/f", "x")
+}
+
+// conformReobtained: objects stay usable when everything cached of them was given up.
+func conformReobtained(t *testing.T, f *FS) {
+	ok(t, f.MkdirAll(bg, "d/sub", 0o755))
+	ok(t, f.WriteFile(bg, "d/f", []byte("x"), 0o644))
+	d, sub, file := object(t, f, "d"), object(t, f, "d/sub"), object(t, f, "d/f")
+	qids := []wire.QID{d.QID(), sub.QID(), file.QID()}
+	h := open(t, f, "d/f", wire.ORdwr)
+	for range 3 {
+		ok(t, f.Sync(bg))
+		ok(t, f.Drop(bg))
+		for i, o := range []p9srv.Object{d, sub, file} {
+			a, err := o.GetAttr(bg, &f.opt.Cred)
+			ok(t, err)
+			same(t, "qid", a.QID, qids[i])
+		}
+		_, err := h.WriteAt(bg, []byte("y"), 0)
+		ok(t, err)
+		ok(t, d.Rename(bg, &f.opt.Cred, "f", sub, "f", 0))
+		ok(t, sub.Rename(bg, &f.opt.Cred, "f", d, "f", 0))
+	}
+	ok(t, h.Close(bg))
+	hasContent(t, f, "d/f", "y")
 }

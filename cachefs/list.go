@@ -21,7 +21,8 @@ type listing struct {
 	done chan struct{}
 	torn bool // the directory's token was lost since it began
 	err  error
-	// once is the listing when it could not be kept.
+	// once is what whoever waits for it gets, whatever has become of the directory's token since: what was
+	// there when all was known, or when the listing could never be kept, all that came.
 	once []wire.Dirent
 }
 
@@ -78,6 +79,7 @@ func (f *FS) list(ctx context.Context, h *file) (names []wire.Dirent, err error)
 			return syscall.ENOENT
 		}
 		if l != nil && l.once != nil {
+			f.observe(n)
 			names = l.once
 			return nil
 		}
@@ -133,7 +135,7 @@ func (f *FS) runList(n *node, l *listing) error {
 			return fmt.Errorf("listing directory %d: %w", n.id, err)
 		}
 		f.mu.Lock()
-		whole := n.ents.complete
+		whole := l.once != nil
 		f.mu.Unlock()
 		if whole {
 			return nil
@@ -189,13 +191,13 @@ func (f *FS) listOnce(n *node, l *listing) (all []wire.Dirent, err error) {
 func identity(e *wire.PlusEntry) (wire.QID, uint8) {
 	switch {
 	case e.Token.Flags&wire.GrantedAttr != 0:
-		return e.Token.Attr.QID, direntType(e.Token.Attr.Mode)
+		return canonical(e.Token.Attr.QID), direntType(e.Token.Attr.Mode)
 	case e.QID.Type&wire.QTDir != 0:
-		return e.QID, direntType(modeDir)
+		return canonical(e.QID), direntType(modeDir)
 	case e.QID.Type&wire.QTSymlink != 0:
-		return e.QID, direntType(modeSymlink)
+		return canonical(e.QID), direntType(modeSymlink)
 	}
-	return e.QID, 0
+	return canonical(e.QID), 0
 }
 
 // listed takes a part of a listing over; it runs in the order in which the server sent things.
@@ -245,8 +247,11 @@ func (f *FS) listed(n *node, l *listing, r *wire.Rreaddirplus, sent int64, first
 			c.addUp(n.id)
 		}
 	}
-	if d.EOF && !n.ents.complete {
-		n.ents.finish()
+	if d.EOF {
+		if !n.ents.complete {
+			n.ents.finish()
+		}
+		l.once = n.ents.snapshot()
 	}
 	f.trim()
 }

@@ -68,6 +68,7 @@ var xUnknown = []byte{0}
 // nodeFor gives the node of an object, and makes it if it is not there. A host may use an id again, for an object with
 // another version: then the one known by it is no more. Called with fs.mu held.
 func (fs *FS) nodeFor(qid wire.QID) *node {
+	qid = canonical(qid)
 	n := fs.nodes[qid.Path]
 	if n != nil && n.qid != qid {
 		n.gone = true
@@ -83,6 +84,18 @@ func (fs *FS) nodeFor(qid wire.QID) *node {
 		fs.idle.push(n)
 	}
 	return n
+}
+
+// firstGivenID is the first id that is given out in ranges, and never used again.
+const firstGivenID = 1 << 48
+
+// canonical gives the QID under which an object is known here. Who creates an object does not know its version,
+// and of ids that are never used again it says nothing: it is 0.
+func canonical(qid wire.QID) wire.QID {
+	if qid.Path >= firstGivenID {
+		qid.Version = 0
+	}
+	return qid
 }
 
 // shape makes the parts that n's type needs.

@@ -230,6 +230,9 @@ func (n *node) Open(ctx context.Context, cred *p9srv.Cred, flags uint32) (p9srv.
 		if err := t.pin(); err != nil {
 			return err
 		}
+		if n.ents == nil && n.attr.Nlink == 0 && !n.kept {
+			return syscall.ESTALE // its last name went, and it was not open
+		}
 		if err := n.mayOpen(cred, flags); err != nil {
 			return err
 		}

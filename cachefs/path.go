@@ -274,14 +274,12 @@ func pathError(op, name string, err error) error {
 	return &iofs.PathError{Op: op, Path: name, Err: err}
 }
 
+// maxStalePath is how often a path is walked again because an object on it vanished meanwhile, as a kernel does.
+const maxStalePath = 20
+
 // onPath calls fn with the object at a path.
 func (f *FS) onPath(ctx context.Context, op, name string, follow bool, fn func(p9srv.Object, wire.Attr) error) error {
-	o, a, err := f.walk(ctx, split(name), follow)
-	if err != nil {
-		return pathError(op, name, err)
-	}
-	defer o.Release()
-	return pathError(op, name, fn(o, a))
+	return f.atPath(ctx, op, name, split(name), follow, fn)
 }
 
 // inParent calls fn with the directory that a path's last element is in.
@@ -290,12 +288,22 @@ func (f *FS) inParent(ctx context.Context, op, name string, fn func(dir p9srv.Ob
 	if len(elems) == 0 {
 		return pathError(op, name, syscall.EEXIST)
 	}
-	o, _, err := f.walk(ctx, elems[:len(elems)-1], true)
-	if err != nil {
-		return pathError(op, name, err)
+	return f.atPath(ctx, op, name, elems[:len(elems)-1], true, func(o p9srv.Object, _ wire.Attr) error {
+		return fn(o, elems[len(elems)-1])
+	})
+}
+
+func (f *FS) atPath(ctx context.Context, op, name string, elems []string, follow bool, fn func(p9srv.Object, wire.Attr) error) error {
+	for try := 0; ; try++ {
+		o, a, err := f.walk(ctx, elems, follow)
+		if err == nil {
+			err = fn(o, a)
+			o.Release()
+		}
+		if try == maxStalePath || !errors.Is(err, syscall.ESTALE) {
+			return pathError(op, name, err)
+		}
 	}
-	defer o.Release()
-	return pathError(op, name, fn(o, elems[len(elems)-1]))
 }
 
 // walk finds the object at a path. Symlinks on the way are followed, the last one if follow says so.

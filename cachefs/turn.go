@@ -177,7 +177,7 @@ func (t *turn) pin() error {
 		}
 	}
 	if complete {
-		return nil
+		return t.alive(resolved)
 	}
 	asked := t.request(resolved)
 	t.wait = func(ctx context.Context) error {
@@ -190,6 +190,21 @@ func (t *turn) pin() error {
 		return err
 	}
 	return errAgain
+}
+
+// alive refuses updates of what has no name and is not open here: the server may not have it any more.
+func (t *turn) alive(elems []tokens.Elem) error {
+	for _, e := range elems {
+		n := t.fs.nodes[e.ID]
+		if e.ID == tokens.DirMove || e.Mode != tokens.Write || n.attr.Nlink > 0 || n.kept {
+			continue
+		}
+		if n.ents != nil {
+			return syscall.ENOENT
+		}
+		return syscall.ESTALE
+	}
+	return nil
 }
 
 // maxStale bounds how often a turn asks again because objects vanished under their names.
