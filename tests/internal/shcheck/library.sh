@@ -5,14 +5,19 @@ now_ms() { echo $(($(date +%s%N) / 1000000)); }
 # check NAME FUNCTION [ARG…]: runs the function in a subshell that ends at the
 # first failure, keeps what it prints, and notes how it went. Never fails itself.
 check() {
-	name=$1
+	check_name=$1
 	shift
-	mkdir -p "$WORK/checks/$(dirname "$name")"
-	t0=$(now_ms)
-	( set -ex; "$@" ) > "$WORK/checks/$name" 2>&1
-	rc=$?
-	if [ $rc = 0 ]; then word=ok; else word=FAIL; echo "exit code $rc" >> "$WORK/checks/$name"; fi
-	echo "$word $name $(($(now_ms) - t0))" >> "$WORK/results"
+	mkdir -p "$WORK/checks/$(dirname "$check_name")"
+	check_began=$(now_ms)
+	( set -ex; "$@" ) > "$WORK/checks/$check_name" 2>&1
+	check_code=$?
+	if [ $check_code = 0 ]; then
+		check_word=ok
+	else
+		check_word=FAIL
+		echo "exit code $check_code" >> "$WORK/checks/$check_name"
+	fi
+	echo "$check_word $check_name $(($(now_ms) - check_began))" >> "$WORK/results"
 }
 
 # same A B: two texts are equal.
