@@ -142,3 +142,24 @@ func BenchmarkCreatePlain(b *testing.B) {
 		o.Release()
 	}
 }
+
+func BenchmarkReadDir4000(b *testing.B) {
+	fs, dir := benchFS(b)
+	for i := range 4000 {
+		os.WriteFile(fmt.Sprintf("%s/file%05d", dir, i), nil, 0o644)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		f, err := fs.root.Open(ctx, nil, wire.ORdonly|wire.ODirectory)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n := 0
+		if err := f.ReadDir(ctx, 0, func(wire.Dirent) bool { n++; return true }); err != nil || n != 4002 {
+			b.Fatal(n, err)
+		}
+		if err := f.Close(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
