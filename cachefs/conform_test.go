@@ -53,7 +53,7 @@ var conformance = []struct {
 	{"Cancelled", conformCancelled},
 }
 
-func ok(t *testing.T, err error) {
+func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

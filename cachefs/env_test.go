@@ -16,7 +16,7 @@ import (
 
 // world is a server over a directory of its own.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	backend p9srv.Committer
 	auth    *p9srv.Authority
@@ -24,7 +24,7 @@ type world struct {
 }
 
 // newWorld starts a server; change may alter its settings.
-func newWorld(t *testing.T, change ...func(*p9srv.AuthorityConfig)) *world {
+func newWorld(t testing.TB, change ...func(*p9srv.AuthorityConfig)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir()}
 	ok(t, os.Chmod(w.dir, 0o755))

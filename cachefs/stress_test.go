@@ -32,7 +32,6 @@ func TestStress(t *testing.T) {
 		w.cache(),
 		w.cache(func(o *Options) { o.Cache, o.CutOps, o.Inline = 32<<10, 5, 16 }),
 	}
-	defer debugDump(t, caches, w)()
 	clients := append(slices.Clone(caches), w.plain())
 	for i := range 3 {
 		ok(t, clients[0].Mkdir(bg, fmt.Sprintf("d%d", i), 0o777))
@@ -47,7 +46,7 @@ func TestStress(t *testing.T) {
 			go func() {
 				defer wg.Done()
 				r := rand.New(rand.NewPCG(uint64(c), uint64(g)))
-				for i := range 150 {
+				for i := range 100 {
 					if err := stressStep(ctx, f, r, fmt.Sprintf("%d.%d.%d", c, g, i)); surprising(err) {
 						errs <- fmt.Errorf("client %d: %w", c, err)
 						return

@@ -38,12 +38,16 @@ func (n *node) xattr(name string) (value []byte, exists, known bool) {
 
 func isUnknown(v []byte) bool { return len(v) == 1 && &v[0] == &xUnknown[0] }
 
-// wantXattr makes an attribute's value known, or the turn wait for it.
+// wantXattr makes an attribute's value known, or the turn wait for it. The names come first: mostly there are none, and
+// then nothing is asked for again.
 func (t *turn) wantXattr(n *node, name string) error {
 	if _, _, known := n.xattr(name); known {
 		return nil
 	}
 	f := t.fs
+	if !n.xlist {
+		name = ""
+	}
 	gen := f.holder.Gen(n.id)
 	t.wait = func(ctx context.Context) error { return f.fetchXattr(ctx, n, name, gen) }
 	return errAgain
