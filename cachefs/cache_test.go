@@ -607,3 +607,42 @@ func TestCausal(t *testing.T) {
 	ok(t, a.Fsync(bg, "e/foo.o"))
 	hasContent(t, w.direct(), "d/foo.c", "source")
 }
+
+// TestObjectsBounded: tokens of objects that nobody uses go back when there are too many, and the objects stay right.
+func TestObjectsBounded(t *testing.T) {
+	w := newWorld(t)
+	d := w.direct()
+	const files = 400
+	for i := range files {
+		ok(t, d.WriteFile(bg, fmt.Sprintf("f%d", i), []byte{byte(i)}, 0o644))
+	}
+	a := w.cache(func(o *Options) { o.Objects = 50 })
+	for range 2 {
+		same(t, "names", len(strings.Fields(names(t, a, ""))), files)
+		for i := range files {
+			hasContent(t, a, fmt.Sprintf("f%d", i), string([]byte{byte(i)}))
+		}
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for a.Status().Tokens > 60 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d tokens are held for 50 objects", a.Status().Tokens)
+		}
+		_, err := a.Stat(bg, "f1") // something goes on, and so things move
+		ok(t, err)
+	}
+}
+
+// TestStatFSCountsPending: space that pending data will need is not free.
+func TestStatFSCountsPending(t *testing.T) {
+	w := newWorld(t)
+	a := w.cache()
+	before, err := a.StatFS(bg)
+	ok(t, err)
+	ok(t, a.WriteFile(bg, "f", make([]byte, 4<<20), 0o644))
+	after, err := a.StatFS(bg)
+	ok(t, err)
+	if got := (before.Bfree - after.Bfree) * uint64(before.BlockSize); got < 4<<20-uint64(before.BlockSize) {
+		t.Fatalf("4 MiB pending took %d bytes off what is free", got)
+	}
+}

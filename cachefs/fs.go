@@ -177,7 +177,7 @@ func (f *FS) StatFS(ctx context.Context) (wire.StatFS, error) {
 		return st, dead
 	}
 	if at != 0 && f.clock()-at < int64(time.Second) {
-		return st, nil
+		return f.lessPending(st), nil
 	}
 	r := new(wire.Rstatfs)
 	if err := f.conn.RPC(ctx, &wire.Tstatfs{Fid: f.rootFid}, r); err != nil {
@@ -186,7 +186,19 @@ func (f *FS) StatFS(ctx context.Context) (wire.StatFS, error) {
 	f.mu.Lock()
 	f.statfs, f.statfsAt = r.StatFS, f.clock()
 	f.mu.Unlock()
-	return r.StatFS, nil
+	return f.lessPending(r.StatFS), nil
+}
+
+// lessPending takes off what the data will need that is not at the server.
+func (f *FS) lessPending(st wire.StatFS) wire.StatFS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if st.BlockSize > 0 {
+		need := uint64(f.log.Totals().Bytes) / uint64(st.BlockSize)
+		st.Bfree -= min(need, st.Bfree)
+		st.Bavail -= min(need, st.Bavail)
+	}
+	return st
 }
 
 // clock is the clock of leases and ages.

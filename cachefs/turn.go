@@ -353,6 +353,7 @@ func (fs *FS) granted(req tokens.ReqID, asked []wire.GrantElem, r *wire.Rgrant, 
 			fs.learnName(e.ID, e.Name, &r.Tokens[i])
 		}
 	}
+	fs.trim()
 	fs.settle()
 	fs.mu.Unlock()
 }
