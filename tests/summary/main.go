@@ -2,7 +2,7 @@
 // wants of it: each package as it ends, all output of what failed, and in the
 // end counts, and the names of what was skipped.
 //
-//	go test -json ./... | summary [-what NAME] [-totals FILE]
+//	go test -json ./... | summary [-what NAME] [-again] [-totals FILE]
 //
 // It exits with 1 if a test or a package failed; with CI=true also if a test
 // was skipped. With -totals it adds its counts to a file; -print prints what
@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -33,11 +34,14 @@ type event struct {
 type totals struct {
 	Passed, Failed   int
 	Skipped, Failing []string
+	// Names are the tests that passed, without the name of the run.
+	Names map[string]bool
 }
 
 func main() {
 	file := flag.String("totals", "", "add the counts to this `FILE`")
 	what := flag.String("what", "", "what this run is, for the names of its tests")
+	again := flag.Bool("again", false, "these tests ran before, elsewhere: a skip counts only if the test did not pass then")
 	print := flag.Bool("print", false, "read nothing; print what -totals has, and exit accordingly")
 	flag.Parse()
 	all, err := load(*file)
@@ -48,6 +52,12 @@ func main() {
 		os.Exit(all.print())
 	}
 	run, err := read(*what)
+	if *again {
+		run.Skipped = slices.DeleteFunc(run.Skipped, func(s string) bool {
+			name, _, _ := strings.Cut(strings.TrimPrefix(s, *what+" "), ": ")
+			return all.Names[name]
+		})
+	}
 	if err != nil {
 		fail(err)
 	}
@@ -55,6 +65,10 @@ func main() {
 	all.Failed += run.Failed
 	all.Skipped = append(all.Skipped, run.Skipped...)
 	all.Failing = append(all.Failing, run.Failing...)
+	if all.Names == nil {
+		all.Names = make(map[string]bool)
+	}
+	maps.Copy(all.Names, run.Names)
 	if *file == "" {
 		os.Exit(run.print())
 	}
@@ -85,7 +99,7 @@ func load(file string) (totals, error) {
 // read goes through the events of one run. Only tests without subtests count,
 // so that nothing counts twice.
 func read(what string) (totals, error) {
-	var t totals
+	t := totals{Names: make(map[string]bool)}
 	output := make(map[string][]string) // of tests that are not over
 	parents := make(map[string]bool)
 	lines := bufio.NewScanner(os.Stdin)
@@ -107,6 +121,9 @@ func read(what string) (totals, error) {
 		case "output":
 			output[key] = append(output[key], e.Output)
 		case "pass", "skip", "fail":
+			if e.Action == "pass" && e.Test != "" {
+				t.Names[key] = true
+			}
 			t.end(e, name, output[key], parents[key])
 			delete(output, key)
 		}
