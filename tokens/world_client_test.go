@@ -313,10 +313,18 @@ func (w *world) lose(i int, l Lost) {
 		}
 	}
 	c.log = keep
-	// Objects that lost updates wrote are fetched afresh.
+	// Objects that lost updates wrote are fetched afresh, and what survives is done again on them.
 	for id, m := range gone {
-		if m == Write {
-			c.cache[slot(id)] = 0
+		if m != Write {
+			continue
+		}
+		c.cache[slot(id)] = 0
+		for _, n := range c.log {
+			for _, e := range w.op(n).elems {
+				if e.Mode == Write && w.object(n, e) == id {
+					c.cache[slot(id)] = int16(n) + 1
+				}
+			}
 		}
 	}
 	if len(gone) > 0 {
