@@ -2,8 +2,11 @@ package fusefs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -212,7 +215,8 @@ func TestNothingStale(t *testing.T) {
 func TestLeaseEnds(t *testing.T) {
 	stale := func(h hooks) bool {
 		w := newTwo(t, h)
-		w.ca.ttl = 200 * time.Millisecond
+		const ttl = 200 * time.Millisecond
+		w.ca.set(func(c *tokenClient) { c.ttl = ttl })
 		write(t, w.b+"/f", "old")
 		write(t, w.b+"/g", "x")
 		size(t, w.a+"/f")
@@ -224,7 +228,7 @@ func TestLeaseEnds(t *testing.T) {
 		if size(t, w.a+"/f") == 5 && time.Since(told) < 100*time.Millisecond {
 			t.Error("the kernel asked, though it was told that it need not")
 		}
-		for time.Since(told) < w.ca.ttl+slack {
+		for time.Since(told) < ttl+slack {
 			time.Sleep(time.Millisecond)
 		}
 		return size(t, w.a+"/f") != 5 || exists(t, w.a+"/g")
@@ -251,16 +255,18 @@ func TestAnswerOvertakenByRevocation(t *testing.T) {
 		got, goOn := make(chan struct{}), make(chan struct{})
 		first := make(chan struct{}, 1)
 		first <- struct{}{}
-		w.ca.hook = func(what string, i uint64) {
-			if what == "getattr" && i == id {
-				select {
-				case <-first:
-					close(got)
-					<-goOn
-				default:
+		w.ca.set(func(c *tokenClient) {
+			c.hook = func(what string, i uint64) {
+				if what == "getattr" && i == id {
+					select {
+					case <-first:
+						close(got)
+						<-goOn
+					default:
+					}
 				}
 			}
-		}
+		})
 		done := make(chan int64)
 		go func() {
 			var st unix.Stat_t
@@ -318,16 +324,18 @@ func TestReadDuringInvalidation(t *testing.T) {
 		f := openRandom(t, w.a+"/f")
 		readAt(t, f, 0, 1)
 		got, goOn := make(chan struct{}), make(chan struct{})
-		w.ca.got = func(what string, _ uint64) {
-			if what == "read 32768" {
-				select {
-				case <-goOn:
-				default:
-					close(got)
-					<-goOn
+		w.ca.set(func(c *tokenClient) {
+			c.got = func(what string, _ uint64) {
+				if what == "read 32768" {
+					select {
+					case <-goOn:
+					default:
+						close(got)
+						<-goOn
+					}
 				}
 			}
-		}
+		})
 		held := make(chan string)
 		go func() { held <- readAt(t, f, 8*page, 1) }()
 		<-got
@@ -369,4 +377,105 @@ func resident(t testing.TB, f *os.File, index int64) bool {
 		t.Fatal(e)
 	}
 	return vec[0]&1 != 0
+}
+
+// What is written must reach the backend in the order of the system calls, so that it is at the server in that order:
+// the kernel's write-back cache stays off. With it, a rename overtakes the write.
+func TestWriteBeforeRename(t *testing.T) {
+	order := func(h hooks) []string {
+		w := newTwo(t, h)
+		var mu sync.Mutex
+		var ops []string
+		w.ca.set(func(c *tokenClient) {
+			c.got = func(what string, _ uint64) {
+				if what == "write" || what == "rename" || what == "create" {
+					mu.Lock()
+					defer mu.Unlock()
+					ops = append(ops, what)
+				}
+			}
+		})
+		f, err := os.OpenFile(w.a+"/tmp", os.O_CREATE|os.O_WRONLY, 0o644)
+		must(t, err)
+		_, err = f.WriteString("content")
+		must(t, err)
+		must(t, os.Rename(w.a+"/tmp", w.a+"/final"))
+		b, err := os.ReadFile(w.b + "/final") // the other side, while the file is still open here
+		must(t, err)
+		mu.Lock()
+		seen := append(slices.Compact(ops), string(b)) // a rename is tried twice, until its tokens are complete
+		mu.Unlock()
+		must(t, f.Close())
+		return seen
+	}
+	if ops := order(hooks{}); !slices.Equal(ops, []string{"create", "write", "rename", "content"}) {
+		t.Errorf("the backend saw %q", ops)
+	}
+	if ops := order(hooks{writeback: true}); ops[len(ops)-1] == "content" {
+		t.Errorf("mutant: the kernel keeps what is written, and this test does not notice: %q", ops)
+	}
+}
+
+// What a write behind met is told by close(2).
+func TestCloseTells(t *testing.T) {
+	w := newTwo(t, hooks{})
+	f, err := os.Create(w.a + "/f")
+	must(t, err)
+	_, err = f.WriteString("x")
+	must(t, err)
+	w.ca.set(func(c *tokenClient) { c.flushErr = fmt.Errorf("lost: %w", syscall.EIO) })
+	wantErr(t, f.Close(), syscall.EIO)
+}
+
+// Whoever works in a directory below a recalled one keeps his working directory: getcwd(2) goes on to work, and
+// what is mounted there stays mounted.
+func TestRecallLeavesWorkingDirectory(t *testing.T) {
+	for name, h := range map[string]hooks{"one by one": {}, "all at once": {preciseNone: true}} {
+		t.Run(name, func(t *testing.T) {
+			w := newTwo(t, h)
+			must(t, os.MkdirAll(w.a+"/d/sub", 0o755))
+			must(t, os.Mkdir(w.a+"/d/mnt", 0o755))
+			must(t, unix.Mount("tmpfs", w.a+"/d/mnt", "tmpfs", 0, "size=1m"))
+			defer func() { must(t, unix.Unmount(w.a+"/d/mnt", 0)) }()
+			r := startHelper(t, "getcwd", w.a+"/d/sub")
+			if s := r.says(t); s != w.a+"/d/sub" {
+				t.Fatal(s)
+			}
+			for i := range 5 {
+				exists(t, w.a+"/d/sub")
+				exists(t, w.a+"/d/mnt")
+				write(t, fmt.Sprintf("%s/d/%d", w.b, i), "x") // recalls d from A
+				must(t, r.ask())
+				if s := r.says(t); s != w.a+"/d/sub" {
+					t.Errorf("after a recall: %s", s)
+				}
+				var st unix.Statfs_t
+				must(t, unix.Statfs(w.a+"/d/mnt", &st))
+				if st.Type != unix.TMPFS_MAGIC {
+					t.Error("what was mounted below is gone")
+				}
+			}
+		})
+	}
+}
+
+// Objects that get no token for long: their files are read all the same, and nothing stale.
+func TestBare(t *testing.T) {
+	w := newTwo(t, hooks{})
+	write(t, w.b+"/f", "0000")
+	size(t, w.a+"/f")
+	f := openFile(t, w.a+"/f", os.O_RDONLY)
+	readAt(t, f, 0, 4)
+	w.ca.bare()
+	for i := range 30 {
+		s := fmt.Sprintf("%04d", i)
+		overwrite(t, w.b+"/f", s)
+		if got := readAt(t, f, 0, 4); got != s {
+			t.Fatalf("%q, want %q", got, s)
+		}
+		wantFile(t, w.a+"/f", s)
+	}
+	if s := w.ma.Stats(); s.Bare == 0 {
+		t.Errorf("%+v", s)
+	}
 }

@@ -62,6 +62,7 @@ type hooks struct {
 	noStamp                       bool          // what was told during a revocation lasts
 	ttl                           time.Duration // what everything lasts
 	noEpoch                       bool          // the kernel knows no epochs
+	preciseNone                   bool          // names are never invalidated one by one
 	noCover                       bool          // a READ does not look whether its data were covered
 	serialLaunder                 bool          // a write back waits for its token although its object is being revoked
 	writeback                     bool          // the kernel may keep what is written

@@ -70,6 +70,24 @@ var helpers = map[string]func(args []string) error{
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		return nil
 	},
+	// getcwd DIR: goes there, and says where it is, once and then for every byte of its input.
+	"getcwd": func(args []string) error {
+		if err := os.Chdir(args[0]); err != nil {
+			return err
+		}
+		for {
+			buf := make([]byte, 4096)
+			n, err := unix.Getcwd(buf)
+			if err != nil {
+				fmt.Println(err)
+			} else {
+				fmt.Println(string(buf[:n-1]))
+			}
+			if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+				return nil
+			}
+		}
+	},
 	// serve DIR MNT: mounts DIR at MNT and waits to be killed.
 	"serve": serveHelper,
 	// user STEP…: does one of userSteps as an ordinary user.
@@ -106,7 +124,8 @@ func helperCmd(t testing.TB, name string, args ...string) *exec.Cmd {
 type running struct {
 	cmd   *exec.Cmd
 	lines chan string
-	stop  func() // ends its input, and waits
+	ask   func() error // gives it a byte
+	stop  func()       // ends its input, and waits
 }
 
 func startHelper(t testing.TB, name string, args ...string) *running {
@@ -122,6 +141,7 @@ func startCmd(t testing.TB, cmd *exec.Cmd) *running {
 	must(t, err)
 	must(t, cmd.Start())
 	r := &running{cmd: cmd, lines: make(chan string, 10)}
+	r.ask = func() error { _, err := in.Write([]byte("?")); return err }
 	ended := make(chan struct{})
 	go func() {
 		buf := make([]byte, 1<<10)

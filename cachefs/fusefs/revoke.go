@@ -139,7 +139,7 @@ func (f *fileSystem) dropNames(ctx context.Context, n *node) {
 		n.mu.Unlock()
 		return
 	}
-	precise := !many && len(names) <= preciseNames && !n.invalBusy && (n.updating == 0 || !f.epochs())
+	precise := !f.hooks.preciseNone && !many && len(names) <= preciseNames && !n.invalBusy && (n.updating == 0 || !f.epochs())
 	if precise {
 		n.invalBusy = true
 	}
