@@ -20,14 +20,14 @@ import (
 type contender struct {
 	name  string
 	serve func(bin binaries, addr, dir string) []string
-	open  func(ctx context.Context, addr string) (b p9srv.Backend, drain func(context.Context) error, err error)
+	open  func(ctx context.Context, addr, aname string) (b p9srv.Backend, drain func(context.Context) error, err error)
 }
 
 var contenders = []contender{
 	{"echo9 cached", serveEcho9, openCached},
 	{"echo9 plain", serveEcho9, openPlain},
 	{"p9ufs", func(b binaries, addr, dir string) []string {
-		return []string{b.p9ufs, "-addr", addr, "-root", dir}
+		return []string{b.p9ufs, "-root", dir, addr}
 	}, openPlain},
 	{"diod", func(b binaries, addr, dir string) []string {
 		return []string{b.diod, "-f", "-n", "-N", "-l", addr, "-e", dir}
@@ -60,16 +60,16 @@ func serveEcho9(b binaries, addr, dir string) []string {
 	return []string{b.echo9, "serve", "--listen", addr, dir}
 }
 
-func openPlain(ctx context.Context, addr string) (p9srv.Backend, func(context.Context) error, error) {
-	t, err := p9client.Dial(ctx, addr, p9client.Options{})
+func openPlain(ctx context.Context, addr, aname string) (p9srv.Backend, func(context.Context) error, error) {
+	t, err := p9client.Dial(ctx, addr, p9client.Options{Aname: aname})
 	if err != nil {
 		return nil, nil, err
 	}
 	return t, func(context.Context) error { return t.Close() }, nil
 }
 
-func openCached(ctx context.Context, addr string) (p9srv.Backend, func(context.Context) error, error) {
-	fs, err := cachefs.Open(ctx, addr, cachefs.Options{})
+func openCached(ctx context.Context, addr, aname string) (p9srv.Backend, func(context.Context) error, error) {
+	fs, err := cachefs.Open(ctx, addr, cachefs.Options{Aname: aname})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,13 +120,13 @@ func measure(ctx context.Context, k contender, bin binaries, base string, rtt ti
 	}
 	var results []result
 	for _, w := range all {
-		b, drain, err := k.open(ctx, proxy.Addr())
+		b, drain, err := k.open(ctx, proxy.Addr(), aname)
 		if err != nil {
 			return nil, fmt.Errorf("attaching: %w", err)
 		}
 		cred := &p9srv.Cred{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 		before, start := proxy.Counts(), time.Now()
-		root, err := b.Root(ctx, cred, aname)
+		root, err := b.Root(ctx, cred, "")
 		if err != nil {
 			return nil, fmt.Errorf("attaching: %w", err)
 		}
