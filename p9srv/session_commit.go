@@ -42,6 +42,9 @@ func (r *request) tcommit() error {
 	}
 	a.heard(s)
 	p := a.addPart(s, &m, len(r.body))
+	if m.Flags&^wire.CommitLast != 0 && p.refused == nil {
+		p.refused = refusal(m.Cut, wholeCut, fmt.Errorf("flags %#x, which there are not: %w", m.Flags, syscall.EINVAL))
+	}
 	if p.refused != nil || m.Flags&wire.CommitLast == 0 {
 		defer a.unlock(c)
 		reply := p.refused
