@@ -155,9 +155,8 @@ type actor struct {
 	deadline func(time.Time) error // nil: none can be set
 }
 
-// do has the actor do something, which must be possible.
-func (a *actor) do(t *testing.T, r request) (answer, error) {
-	t.Helper()
+// do has the actor do something; the error is that it cannot be asked.
+func (a *actor) do(r request) (answer, error) {
 	if a.deadline != nil {
 		if err := a.deadline(time.Now().Add(patience)); err != nil {
 			return answer{}, err

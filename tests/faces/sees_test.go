@@ -18,7 +18,7 @@ import (
 
 // guestScript mounts the server with the kernel's client, and acts on it.
 const guestScript = `
-mount9 ` + hostIP + ` 5640 cache=none,msize=65536 /mnt/9 || exit 1
+mount9 ` + hostIP + ` 5640 "cache=$CACHE,msize=65536" /mnt/9 || exit 1
 "$ACTOR" /mnt/9 ` + hostIP + `:5641 || exit 1
 umount /mnt/9
 `
@@ -82,88 +82,123 @@ func anyOp(r *rand.Rand) op {
 // TestOneAfterTheOther: two FUSE mounts and one of the kernel's own client, in a guest. What a process on one of
 // them has finished, those on the others see; and it is what a local file system shows.
 func TestOneAfterTheOther(t *testing.T) {
-	setUp(t)
-	uml.Need(t)
-	ns, tap := newNetwork(t)
-	calls := listenIn(t, ns, "5641")
-	t.Cleanup(func() { calls.Close() })
-	h := newHost(t, listenIn(t, ns, "5640"))
-	local := t.TempDir()
-	for _, dir := range []string{h.dir, local} {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a, b := mount(t, "mount", h.addr, t.TempDir()), mount(t, "mount", h.addr, t.TempDir())
-	guest, hangUp := startGuest(t, ns, tap, calls)
-	reference := newActor(t, "the local directory", local)
-	actors := []*actor{newActor(t, "mount A", a.mnt), newActor(t, "mount B", b.mnt), guest}
-
 	steps := 60
 	if need.Full() {
 		steps = 600
 	}
 	var plan []op
-	for range actors { // each actor does each of them
+	for range 3 { // each actor does each of them
 		plan = append(plan, scripted...)
 	}
 	r := rand.New(rand.NewPCG(2, 3))
 	for range steps {
 		plan = append(plan, anyOp(r))
 	}
-	began, refused := time.Now(), 0
-	for i, o := range plan {
-		who := actors[i%len(actors)]
-		want, err := reference.do(t, request{Op: &o, Look: true, Ask: names})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := who.do(t, request{Op: &o})
-		if err != nil {
-			t.Fatalf("step %d, %v on %s: %v", i, o, who.name, err)
-		}
-		if got.Errno != want.Errno || (got.Err == "") != (want.Err == "") {
-			t.Errorf("step %d, %v on %s: %q; a local file system says %q", i, o, who.name, got.Err, want.Err)
-		}
-		if want.Err != "" {
-			refused++
-		}
-		// The others first: they have not seen it yet.
-		var first answer
-		for k := 1; k <= len(actors); k++ {
-			other := actors[(i+k)%len(actors)]
-			sees, err := other.do(t, request{Look: true, Ask: names})
-			if err != nil {
-				t.Fatalf("step %d, %v on %s: %v", i, o, who.name, err)
-			}
-			if sees.Err != "" {
-				t.Errorf("step %d, %v on %s: %s cannot look: %s", i, o, who.name, other.name, sees.Err)
-			}
-			if d := treehash.Diff(timeless(want.Tree), timeless(sees.Tree), 10); d != "" {
-				t.Errorf("step %d, %v on %s: a local file system (first) and %s (second):\n%s", i, o, who.name, other.name, d)
-			}
-			if !maps.Equal(want.Found, sees.Found) {
-				t.Errorf("step %d, %v on %s: %s finds %v; should be %v", i, o, who.name, other.name, sees.Found, want.Found)
-			}
-			if k == 1 {
-				first = sees
-			} else if d := treehash.Diff(first.Tree, sees.Tree, 10); d != "" {
-				t.Errorf("step %d, %v on %s: %s (second) does not see what another does:\n%s", i, o, who.name, other.name, d)
-			}
-		}
-		if t.Failed() {
-			t.Fatalf("after %d steps", i+1)
-		}
+	s := newStage(t, "none")
+	began := time.Now()
+	refused, wrong := s.play(t, plan)
+	if wrong != "" {
+		t.Fatal(wrong)
 	}
 	t.Logf("%d steps, %d of them refused, in %v", len(plan), refused, time.Since(began).Round(time.Millisecond))
 	if refused > 2*len(plan)/3 {
 		t.Errorf("%d of %d steps could not be done: that shows little", refused, len(plan))
 	}
-	hangUp()
-	h.noneEvicted(t)
-	a.noneLost(t)
-	b.noneLost(t)
-	sameEverywhere(t, h.dir, a, b)
+	s.hangUp()
+	s.host.noneEvicted(t)
+	s.a.noneLost(t)
+	s.b.noneLost(t)
+	sameEverywhere(t, s.host.dir, s.a, s.b)
+}
+
+// A kernel that caches without asking anybody (cache=loose) is found out.
+func TestOneAfterTheOtherFindsACarelessClient(t *testing.T) {
+	s := newStage(t, "loose")
+	_, wrong := s.play(t, scripted)
+	if !strings.Contains(wrong, "v9fs") {
+		t.Errorf("found: %q", wrong)
+	}
+	s.hangUp()
+}
+
+// stage is a server, its mounts, and a directory that is not its.
+type stage struct {
+	host      *host
+	a, b      *daemon
+	reference *actor
+	actors    []*actor
+	hangUp    func() // ends the guest
+}
+
+// newStage mounts a new server twice by FUSE and once by the kernel's own client, caching as it is told.
+func newStage(t *testing.T, cache string) *stage {
+	t.Helper()
+	setUp(t)
+	uml.Need(t)
+	ns, tap := newNetwork(t)
+	calls := listenIn(t, ns, "5641")
+	t.Cleanup(func() { calls.Close() })
+	s := &stage{host: newHost(t, listenIn(t, ns, "5640"))}
+	local := t.TempDir()
+	for _, dir := range []string{s.host.dir, local} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.a, s.b = mount(t, "mount", s.host.addr, t.TempDir()), mount(t, "mount", s.host.addr, t.TempDir())
+	guest, hangUp := startGuest(t, ns, tap, cache, calls)
+	s.hangUp = hangUp
+	s.reference = newActor(t, "a local file system", local)
+	s.actors = []*actor{newActor(t, "mount A", s.a.mnt), newActor(t, "mount B", s.b.mnt), guest}
+	return s
+}
+
+// play has the actors do the plan, in turn, and all of them look after each step. It ends when something is
+// wrong, and tells what.
+func (s *stage) play(t *testing.T, plan []op) (refused int, wrong string) {
+	t.Helper()
+	ask := func(a *actor, r request) answer {
+		ans, err := a.do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ans
+	}
+	for i, o := range plan {
+		var w strings.Builder
+		who := s.actors[i%len(s.actors)]
+		want := ask(s.reference, request{Op: &o, Look: true, Ask: names})
+		got := ask(who, request{Op: &o})
+		if got.Errno != want.Errno || (got.Err == "") != (want.Err == "") {
+			fmt.Fprintf(&w, "%s: %q; should be %q\n", who.name, got.Err, want.Err)
+		}
+		if want.Err != "" {
+			refused++
+		}
+		var first answer
+		for k := 1; k <= len(s.actors); k++ { // the others first: they have not seen it yet
+			other := s.actors[(i+k)%len(s.actors)]
+			sees := ask(other, request{Look: true, Ask: names})
+			if k == 1 {
+				first = sees
+			}
+			if sees.Err != "" {
+				fmt.Fprintf(&w, "%s cannot look: %s\n", other.name, sees.Err)
+			}
+			if d := treehash.Diff(timeless(want.Tree), timeless(sees.Tree), 10); d != "" {
+				fmt.Fprintf(&w, "a local file system (first) and %s (second):\n%s\n", other.name, d)
+			} else if d := treehash.Diff(first.Tree, sees.Tree, 10); d != "" {
+				fmt.Fprintf(&w, "another one (first) and %s (second):\n%s\n", other.name, d)
+			}
+			if !maps.Equal(want.Found, sees.Found) {
+				fmt.Fprintf(&w, "%s finds %v; should be %v\n", other.name, sees.Found, want.Found)
+			}
+		}
+		if w.Len() > 0 {
+			return refused, fmt.Sprintf("step %d, %v on %s:\n%s", i, o, who.name, w.String())
+		}
+	}
+	return refused, ""
 }
 
 var mtime = regexp.MustCompile(` mtime=\d+\.\d+`)
@@ -178,7 +213,7 @@ func timeless(tree map[string]string) map[string]string {
 }
 
 // startGuest boots a guest whose actor calls us; hangUp ends both, and checks that they end well.
-func startGuest(t *testing.T, ns, tap string, calls net.Listener) (a *actor, hangUp func()) {
+func startGuest(t *testing.T, ns, tap, cache string, calls net.Listener) (a *actor, hangUp func()) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -187,7 +222,7 @@ func startGuest(t *testing.T, ns, tap string, calls net.Listener) (a *actor, han
 	over := make(chan *uml.Result, 1)
 	go func() {
 		over <- uml.Run(t, uml.Guest{Script: guestScript, NetNS: ns, Tap: tap, IP: guestIP, Limit: 30 * time.Minute,
-			Env: map[string]string{"ACTOR": self, roleVar: "actor"}})
+			Env: map[string]string{"ACTOR": self, roleVar: "actor", "CACHE": cache}})
 	}()
 	conns := make(chan net.Conn, 1)
 	go func() {
