@@ -63,8 +63,9 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 			n.bareAt = time.Now() // better not to let the kernel have more pages
 			f.ended(n)
 			f.stats.gaveUp.Add(1)
-			clean = true
+			n.mu.Unlock()
 			f.logf("fuse: object %#x: the kernel did not give its pages back within %v", n.id, time.Since(began))
+			return
 		}
 		n.mu.Unlock()
 		if clean {

@@ -70,12 +70,15 @@ func (f *fileSystem) launder(n *node) {
 		n.mu.Lock()
 		w.err = err
 		n.laundry = n.laundry[1:]
-		if err != nil && w.lost {
+		lost := err != nil && w.lost
+		if lost {
 			n.washErr = err
-			f.logf("fuse: object %#x: %d bytes at %d, written through a mapping, are lost: %v", n.id, len(w.data), w.off, err)
 		}
 		close(w.done)
 		n.mu.Unlock()
+		if lost {
+			f.logf("fuse: object %#x: %d bytes at %d, written through a mapping, are lost: %v", n.id, len(w.data), w.off, err)
+		}
 		w.free()
 	}
 }

@@ -80,7 +80,11 @@ func (r *request) watch(over <-chan struct{}) {
 		return
 	case <-r.cancel:
 	}
-	for !r.anySignal && !dying(r.pid) && r.fs.notify.alive() {
+	began := time.Now()
+	for !r.anySignal && r.fs.notify.alive() {
+		if d := doomOf(r.pid); d == dies || d == asked && time.Since(began) > askedPatience {
+			break
+		}
 		t := time.NewTimer(fatalPoll)
 		select {
 		case <-over:
@@ -95,45 +99,57 @@ func (r *request) watch(over <-chan struct{}) {
 	close(r.done)
 }
 
-// dying says whether the thread has a signal pending that ends it.
-func dying(tid uint32) bool {
+// doom says what the signals that a thread has pending mean for it.
+type doom int
+
+const (
+	lives doom = iota
+	asked      // to end, by a signal that it handles (as Go programs do): it cannot do so while it waits for us
+	dies
+)
+
+// askedPatience is how long a thread that is asked to end waits on.
+const askedPatience = time.Second
+
+func doomOf(tid uint32) doom {
 	if tid == 0 {
-		return true // the kernel itself, or somebody whom we cannot see
+		return dies // the kernel itself, or somebody whom we cannot see
 	}
 	b, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(tid), 10) + "/status")
 	if err != nil {
-		return true
+		return dies
 	}
-	return fatalPending(b)
+	return doomIn(b)
 }
 
-func fatalPending(status []byte) bool {
+// doomIn reads it from /proc/TID/status.
+func doomIn(status []byte) doom {
 	set := func(field string) uint64 {
-		i := bytes.Index(status, []byte("\n"+field+":"))
-		if i < 0 {
-			return 0
-		}
-		s := status[i+len(field)+2:]
-		if j := bytes.IndexByte(s, '\n'); j >= 0 {
-			s = s[:j]
-		}
+		_, s, _ := bytes.Cut(status, []byte("\n"+field+":"))
+		s, _, _ = bytes.Cut(s, []byte("\n"))
 		v, _ := strconv.ParseUint(string(bytes.TrimSpace(s)), 16, 64)
 		return v
 	}
-	bit := func(sigs ...syscall.Signal) (m uint64) {
+	bits := func(sigs ...syscall.Signal) (m uint64) {
 		for _, s := range sigs {
 			m |= 1 << (s - 1)
 		}
 		return m
 	}
 	pending := set("SigPnd") | set("ShdPnd")
-	if pending&bit(syscall.SIGKILL) != 0 {
-		return true
+	if pending&bits(syscall.SIGKILL) != 0 {
+		return dies
 	}
-	pending &^= set("SigBlk") | set("SigIgn") | set("SigCgt")
-	pending &^= bit(syscall.SIGCHLD, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGCONT,
+	pending &^= set("SigBlk") | set("SigIgn")
+	harmless := bits(syscall.SIGCHLD, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGCONT,
 		syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
-	return pending != 0
+	switch {
+	case pending&^set("SigCgt")&^harmless != 0:
+		return dies
+	case pending&bits(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT) != 0:
+		return asked
+	}
+	return lives
 }
 
 // cred says who asks.

@@ -165,27 +165,29 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-func TestFatalPending(t *testing.T) {
+func TestDoom(t *testing.T) {
 	status := func(pnd, shd, blk, ign, cgt uint64) []byte {
 		return fmt.Appendf(nil, "Name:\tx\nSigQ:\t0/1\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n", pnd, shd, blk, ign, cgt)
 	}
-	const kill, term, chld, urg = 1 << 8, 1 << 14, 1 << 16, 1 << 22
+	const kill, usr1, term, chld, urg = 1 << 8, 1 << 9, 1 << 14, 1 << 16, 1 << 22
 	for name, tt := range map[string]struct {
 		status []byte
-		want   bool
+		want   doom
 	}{
-		"nothing":           {status(0, 0, 0, 0, 0), false},
-		"SIGKILL":           {status(kill, 0, 0, 0, 0), true},
-		"SIGTERM":           {status(0, term, 0, 0, 0), true},
-		"SIGTERM, handled":  {status(0, term, 0, 0, term), false},
-		"SIGTERM, ignored":  {status(0, term, 0, term, 0), false},
-		"SIGTERM, blocked":  {status(0, term, term, 0, 0), false},
-		"SIGCHLD, SIGURG":   {status(urg, chld, 0, 0, 0), false},
-		"no such fields":    {[]byte("Name:\tx\n"), false},
-		"handled and fatal": {status(kill, term, 0, 0, term), true},
+		"nothing":           {status(0, 0, 0, 0, 0), lives},
+		"SIGKILL":           {status(kill, 0, 0, 0, 0), dies},
+		"SIGTERM":           {status(0, term, 0, 0, 0), dies},
+		"SIGTERM, handled":  {status(0, term, 0, 0, term), asked},
+		"SIGTERM, ignored":  {status(0, term, 0, term, 0), lives},
+		"SIGTERM, blocked":  {status(0, term, term, 0, 0), lives},
+		"SIGUSR1":           {status(0, usr1, 0, 0, 0), dies},
+		"SIGUSR1, handled":  {status(0, usr1, 0, 0, usr1), lives},
+		"SIGCHLD, SIGURG":   {status(urg, chld, 0, 0, 0), lives},
+		"no such fields":    {[]byte("Name:\tx\n"), lives},
+		"handled and fatal": {status(kill, term, 0, 0, term), dies},
 	} {
-		if got := fatalPending(tt.status); got != tt.want {
-			t.Errorf("%s: %v", name, got)
+		if got := doomIn(tt.status); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}
 }
