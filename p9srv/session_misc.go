@@ -251,6 +251,7 @@ func (a *Authority) readPlus(x *ask, d *wire.PlusDir, cookie uint64, inline uint
 			continue // no attributes, then; the client asks when it needs them
 		}
 		if o.ID() == e.QID.Path {
+			e.QID = o.QID()
 			bare := wire.GrantedSize(&wire.Granted{Flags: wire.GrantedAttr})
 			a.fill(x.s, o, attr, &e.Token, inline, left+bare)
 			left -= wire.GrantedSize(&e.Token) - bare

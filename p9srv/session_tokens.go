@@ -1,6 +1,7 @@
 package p9srv
 
 import (
+	"errors"
 	"syscall"
 	"time"
 
@@ -152,6 +153,10 @@ func (a *Authority) fetch(x *ask, g *wire.Granted, t tokens.Token, inline uint32
 func (a *Authority) fill(s *session, o Object, attr wire.Attr, g *wire.Granted, inline uint32, room int) {
 	g.Attr = attr
 	g.Flags |= wire.GrantedAttr
+	// Most objects have none, and every write and every create under FUSE asks (security.capability, ACLs).
+	if names, err := o.ListXattr(background, &s.cred); len(names) == 0 && (err == nil || errors.Is(err, syscall.EOPNOTSUPP)) {
+		g.Attr.Flags |= wire.AttrNoXattrs
+	}
 	switch attr.Mode & syscall.S_IFMT {
 	case syscall.S_IFLNK:
 		target, err := o.Readlink(background, &s.cred)

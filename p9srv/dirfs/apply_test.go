@@ -142,7 +142,7 @@ func (m *model) checkIDs(rt *rapid.T, fs *FS, root uint64) {
 	}
 	for id, o := range m.objs {
 		if o.open && m.linked()[id] == 0 {
-			a, _, err := fs.GrantAttr(ctx, id)
+			a, err := attrOf(fs, id)
 			if err != nil || a.Nlink != 0 {
 				rt.Fatalf("kept object %d: %+v, %v", id, a, err)
 			}

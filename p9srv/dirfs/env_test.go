@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"echo9/internal/wire"
+
 	"echo9/p9srv"
 
 	"golang.org/x/sys/unix"
@@ -238,4 +240,14 @@ func TestAsOrdinaryUser(t *testing.T) {
 		t.Fatalf("as an ordinary user: %v\n%s", err, out)
 	}
 	t.Logf("as an ordinary user: %s", out)
+}
+
+// attrOf gives the attributes of an object by its id.
+func attrOf(fs *FS, id uint64) (wire.Attr, error) {
+	o, err := fs.Lookup(ctx, id)
+	if err != nil {
+		return wire.Attr{}, err
+	}
+	defer o.Release()
+	return o.GetAttr(ctx, nil)
 }

@@ -231,35 +231,3 @@ func readlinkFD(fd int) (string, error) {
 		}
 	}
 }
-
-// GrantAttr tells what goes with a token on object id: its attributes, with
-// AttrNoXattrs where that is so, and a symlink's target.
-func (fs *FS) GrantAttr(ctx context.Context, id uint64) (wire.Attr, string, error) {
-	n, err := fs.lookup(id)
-	if err != nil {
-		return wire.Attr{}, "", err
-	}
-	defer n.Release()
-	a, err := n.getAttr()
-	if err != nil {
-		return wire.Attr{}, "", err
-	}
-	fd, err := n.pin()
-	if err != nil {
-		return wire.Attr{}, "", err
-	}
-	defer n.unpin()
-	size, err := unix.Listxattr(procPath(fd), nil)
-	if err == unix.EOPNOTSUPP || err == nil && size == 0 {
-		a.Flags |= wire.AttrNoXattrs
-	} else if err != nil {
-		return wire.Attr{}, "", fmt.Errorf("list extended attributes: %w", err)
-	}
-	var target string
-	if n.typ == unix.S_IFLNK {
-		if target, err = readlinkFD(fd); err != nil {
-			return wire.Attr{}, "", err
-		}
-	}
-	return a, target, nil
-}
