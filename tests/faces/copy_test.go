@@ -29,12 +29,16 @@ func TestCopyIn(t *testing.T) {
 	up := mount(t, "up", "--write-behind=1s", dir, t.TempDir())
 	to := filepath.Join(up.mnt, "copy")
 	began := time.Now()
+	timed := func(what string) {
+		t.Logf("%d names %s in %v", len(want), what, time.Since(began).Round(time.Millisecond))
+		began = time.Now()
+	}
 	run(t, "", "cp", "-a", from, to)
-	t.Logf("%d names, copied in %v", len(want), time.Since(began).Round(time.Millisecond))
+	timed("copied")
 	same(t, "the mount", want, tree(t, to))
-	began = time.Now()
+	timed("read")
 	echo9(t, "sync", up.mnt)
-	t.Logf("sent in %v more", time.Since(began).Round(time.Millisecond))
+	timed("sent")
 	same(t, "the host", want, tree(t, filepath.Join(dir, "copy")))
 	if out := run(t, filepath.Join(to, "echo9"), "git", "-c", "safe.directory=*", "--no-optional-locks", "status", "--porcelain"); out != "" {
 		t.Errorf("git status: %s", out)
@@ -42,12 +46,16 @@ func TestCopyIn(t *testing.T) {
 	run(t, filepath.Join(to, "echo9"), "git", "-c", "safe.directory=*", "fsck", "--strict")
 	up.noneLost(t)
 	up.umount(t)
+	timed("compared on the host, used by git, and unmounted")
 
 	again := mount(t, "up", dir, t.TempDir())
 	same(t, "a new mount", want, tree(t, filepath.Join(again.mnt, "copy")))
+	timed("read by a new mount")
 	run(t, "", "rm", "-rf", filepath.Join(again.mnt, "copy"))
+	timed("removed")
 	again.noneLost(t)
 	again.umount(t)
+	timed("removed at the server")
 	if _, err := os.Lstat(filepath.Join(dir, "copy")); !os.IsNotExist(err) {
 		t.Errorf("removed, sent, and yet on the host: %v", err)
 	}
