@@ -1,8 +1,10 @@
 package badinput
 
 import (
+	"bufio"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,8 +17,6 @@ import (
 	"echo9/tests/internal/echo9bin"
 	"echo9/tests/internal/need"
 	"echo9/tests/internal/served"
-
-	"os/exec"
 )
 
 // peer listens on loopback and treats who comes with f.
@@ -197,13 +197,21 @@ func TestMountPointInUse(t *testing.T) {
 	mount := func() *exec.Cmd {
 		cmd := exec.Command(echo9bin.Echo9(t), "mount", s.Addr, mnt)
 		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		must(t, err)
 		must(t, cmd.Start())
 		t.Cleanup(func() {
 			cmd.Process.Signal(syscall.SIGTERM)
 			cmd.Wait()
 			unix.Unmount(mnt, unix.MNT_DETACH)
 		})
-		eventually(t, patience, func() error { _, err := os.Stat(filepath.Join(mnt, "f")); return err })
+		said, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || !strings.Contains(said, "is mounted on") {
+			t.Fatalf("mount says %q, %v", said, err)
+		}
+		if b, err := os.ReadFile(filepath.Join(mnt, "f")); err != nil || string(b) != "text" {
+			t.Fatalf("on the mount: %q, %v", b, err)
+		}
 		return cmd
 	}
 	first := mount()

@@ -198,15 +198,15 @@ func badParts(t *testing.T, v victim) {
 	// Cuts by thousands, none of which becomes whole.
 	before := memory(t, v.pid)
 	taken := 0
-	for i := range uint64(500) {
+	for i := range uint64(200) {
 		if r, ok := part(1+i, 0, 0, 900_000).(*wire.Rcommit); ok && r.Status == wire.CommitAccepted {
 			taken++
 		}
 	}
 	if m := memory(t, v.pid); m > memoryCap {
-		t.Errorf("500 cuts that are not whole: from %d to %d MiB", before>>20, m>>20)
+		t.Errorf("200 cuts that are not whole: from %d to %d MiB", before>>20, m>>20)
 	}
-	t.Logf("%d of 500 unfinished cuts of 900 kB were taken; from %d to %d MiB", taken, before>>20, memory(t, v.pid)>>20)
+	t.Logf("%d of 200 unfinished cuts of 900 kB were taken; from %d to %d MiB", taken, before>>20, memory(t, v.pid)>>20)
 	// One that is too large.
 	number, accepted := uint64(1), 0
 	for i := range uint32(100) {
@@ -353,7 +353,7 @@ func badListings(t *testing.T, v victim) {
 	for _, list := range [][]wire.DirRead{{{ID: file}}, {{ID: noObject}}, {{ID: math.MaxUint64}}, {{ID: c.s.IDs.First}}, {{ID: 0}}} {
 		c.refused(&wire.Treaddirplus{Count: 8192, Dirs: list})
 	}
-	most := make([]wire.DirRead, 50_000)
+	most := make([]wire.DirRead, 10_000)
 	for i := range most {
 		most[i] = wire.DirRead{ID: ids[i%len(ids)], Cookie: uint64(i % 3)}
 	}

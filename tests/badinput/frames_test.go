@@ -218,7 +218,7 @@ func repliesNobodyTakes(t *testing.T, v victim) {
 	for i := range uint16(65535) {
 		b = wire.AppendFrame(b, i, &wire.Tread{Fid: 1, Count: 1 << 20})
 	}
-	must(t, c.nc.SetWriteDeadline(time.Now().Add(2*time.Second)))
+	must(t, c.nc.SetWriteDeadline(time.Now().Add(700*time.Millisecond)))
 	n, err := c.nc.Write(b)
 	most := int64(0)
 	for range 20 {

@@ -64,6 +64,12 @@ func TestHostilePeers(t *testing.T) {
 			out, err := cmd.CombinedOutput()
 			if text := string(out); err != nil || !strings.Contains(text, "--- PASS: TestHostilePeers/"+h.name) {
 				t.Errorf("the peer found (%v):\n%s\nthe server said:\n%s", err, text, tail(s.Log()))
+			} else {
+				for line := range strings.Lines(text) {
+					if strings.Contains(line, "_test.go:") {
+						t.Log(strings.TrimSpace(line))
+					}
+				}
 			}
 			if m := memory(t, s.Cmd.Process.Pid); m > memoryCap {
 				t.Errorf("the server has %d MiB in memory, more than %d", m>>20, memoryCap>>20)

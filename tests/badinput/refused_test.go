@@ -230,7 +230,7 @@ func TestRefusedCut(t *testing.T) {
 				w.reply(2)
 				return w.reply(1).(*wire.Rcommit)
 			}
-			for range 5 {
+			for range 15 {
 				if r := try(); r.Status != wire.CommitRefused || r.Errno == 0 || r.Reason == "" {
 					t.Fatalf("the cut: %v", r)
 				}
