@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -295,6 +296,48 @@ func TestAnswerOvertakenByRevocation(t *testing.T) {
 	}
 	if !stale(hooks{noStamp: true}) {
 		t.Error("mutant: overtaken answers last, and this test does not notice")
+	}
+}
+
+// A listing with attributes takes long, since one of its look-ups waits. An entry that was looked up before and is
+// recalled meanwhile is no longer told; and the recall does not wait for the listing.
+func TestSlowListing(t *testing.T) {
+	w := newTwo(t, hooks{})
+	must(t, os.Mkdir(w.a+"/d", 0o755))
+	for _, n := range []string{"1", "2", "3"} {
+		write(t, w.a+"/d/"+n, "x")
+		size(t, w.a+"/d/"+n)
+	}
+	dir := stat(t, w.a+"/d").Ino
+	got, goOn := make(chan struct{}), make(chan struct{})
+	var walks atomic.Int32
+	w.ca.set(func(c *tokenClient) {
+		c.hook = func(what string, id uint64) {
+			if what != "walk" || id != dir {
+				return
+			}
+			if walks.Add(1) == 6 { // each look-up asks twice
+				close(got)
+				<-goOn
+			}
+		}
+	})
+	listed := make(chan []string)
+	go func() { listed <- list(t, w.a+"/d") }()
+	<-got
+	began := time.Now()
+	for _, n := range []string{"1", "2", "3"} {
+		write(t, w.b+"/d/"+n, "newer")
+	}
+	if d := time.Since(began); d > 500*time.Millisecond {
+		t.Errorf("the recalls took %v", d)
+	}
+	close(goOn)
+	if names := <-listed; len(names) != 3 {
+		t.Errorf("%q", names)
+	}
+	for _, n := range []string{"1", "2", "3"} {
+		wantSize(t, w.a+"/d/"+n, 5)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"echo9/internal/wire"
+	"echo9/p9srv"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -39,8 +40,17 @@ const (
 	plusPad  = 7
 )
 
-// ReadDirPlus gives entries with attributes, where these may be kept; they are
-// looked up after the listing was read, so that the backend is not called back from within it.
+// plusEntry is an entry of READDIRPLUS; obj is nil when its attributes are not told.
+type plusEntry struct {
+	wire.Dirent
+	obj   p9srv.Object
+	attr  wire.Attr
+	stamp uint64
+}
+
+// ReadDirPlus gives entries with attributes where the backend has these at hand and they may be kept. They are
+// looked up after the listing was read, so that the backend is not called back from within it; and what the kernel may
+// keep is decided after the last look-up: none of them may make the answer late.
 func (f *fileSystem) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	return f.withHandle(cancel, &in.InHeader, in.Fh, func(r *request, h *handle) error {
 		dir, obj := f.nodes.acquire(in.NodeId)
@@ -48,35 +58,44 @@ func (f *fileSystem) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *f
 			return syscall.ESTALE
 		}
 		defer f.nodes.release(dir)
-		var list []wire.Dirent
+		var list []plusEntry
 		room := int(in.Size)
 		err := h.file.ReadDir(r, in.Offset, func(d wire.Dirent) bool {
-			room -= plusSize + len(d.Name) + plusPad&^7
+			room -= plusSize + (len(d.Name)+plusPad)&^plusPad
 			if room < 0 {
 				return false
 			}
-			list = append(list, d)
+			list = append(list, plusEntry{Dirent: d})
 			return true
 		})
 		if err != nil {
 			return err
 		}
 		cred := f.cred(&in.InHeader)
-		for _, d := range list {
-			e := out.AddDirLookupEntry(fuse.DirEntry{Mode: dirType(d.Type), Name: d.Name, Ino: d.QID.Path, Off: d.Offset})
-			if e == nil {
-				break
-			}
-			if d.Name == "." || d.Name == ".." || f.ttl(dir.id) == 0 {
+		for i := range list {
+			e := &list[i]
+			if e.Name == "." || e.Name == ".." || f.ttl(dir.id) == 0 || f.ttl(e.QID.Path) == 0 {
 				continue // node 0: just the entry
 			}
-			stamp := f.stamp()
-			found, attr, err := obj.Walk(r, cred, d.Name)
-			if err != nil {
-				continue // gone meanwhile, or not for us: whoever wants it will ask
+			e.stamp = f.stamp()
+			if e.obj, e.attr, err = obj.Walk(r, cred, e.Name); err != nil {
+				e.obj = nil // gone meanwhile, or not for us: whoever wants it will ask
 			}
-			f.entry(dir, d.Name, found, &attr, stamp, true, e)
-			out.FixMode(attr.Mode)
+		}
+		for i, e := range list {
+			o := out.AddDirLookupEntry(fuse.DirEntry{Mode: dirType(e.Type), Name: e.Name, Ino: e.QID.Path, Off: e.Offset})
+			if o == nil {
+				for _, rest := range list[i:] {
+					if rest.obj != nil {
+						rest.obj.Release()
+					}
+				}
+				break
+			}
+			if e.obj != nil {
+				f.entry(dir, e.Name, e.obj, &e.attr, e.stamp, true, o)
+				out.FixMode(e.attr.Mode)
+			}
 		}
 		return nil
 	})
