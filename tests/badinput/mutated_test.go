@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math/rand"
 	"net"
 	"strings"
@@ -87,19 +86,16 @@ func mutatedSession(t *testing.T, v victim) {
 		}
 	}
 	const runs = 400
-	hungUp := 0
 	for seed := range int64(runs) {
-		if !replay(t, v, frames, rand.New(rand.NewSource(seed)), seed) {
-			hungUp++
-		}
+		replay(t, v, frames, rand.New(rand.NewSource(seed)), seed)
 	}
 	c := plain(t, v.addr)
 	c.ok(&wire.Tgetattr{Fid: 0, Mask: wire.GetBasic})
-	t.Logf("%d sessions of %d frames (%v), %d were hung up on", runs, len(frames), types, hungUp)
+	t.Logf("%d sessions of %d frames: %v", runs, len(frames), types)
 }
 
-// replay sends the frames, changed, and tells whether the server took them all.
-func replay(t *testing.T, v victim, frames [][]byte, rng *rand.Rand, seed int64) bool {
+// replay sends the frames, changed, as far as the server takes them, and waits until it has done with them.
+func replay(t *testing.T, v victim, frames [][]byte, rng *rand.Rand, seed int64) {
 	t.Helper()
 	c := connect(t, v.addr)
 	defer c.nc.Close()
@@ -145,10 +141,7 @@ func replay(t *testing.T, v victim, frames [][]byte, rng *rand.Rand, seed int64)
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); c.drain() }()
-	err := c.bytes(out)
-	if err == nil {
-		err = c.nc.(*net.UnixConn).CloseWrite()
-	}
+	_ = c.bytes(out) // it may be hung up on
+	_ = c.nc.(*net.UnixConn).CloseWrite()
 	<-done
-	return err == nil || err == io.EOF
 }
