@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 )
 
@@ -26,6 +27,9 @@ var hints = []struct {
 func withHint(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted; what was being copied has been removed again")
+	}
+	if strings.HasSuffix(err.Error(), ")") {
+		return err // it says so itself
 	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {
