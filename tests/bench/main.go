@@ -17,9 +17,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 )
@@ -27,7 +27,7 @@ import (
 func main() {
 	files := flag.Int("files", 10000, "small files")
 	mib := flag.Int("mib", 1024, "MiB of the streamed file")
-	tree := flag.String("tree", filepath.Join(runtime.GOROOT(), "src"), "local tree that is copied in; empty for none")
+	tree := flag.String("tree", "go", "local tree that is copied in; go: the Go distribution's src; empty: none")
 	rtts := flag.String("rtt", "0s,1ms", "round-trip times to add")
 	dir := flag.String("dir", "", "where the servers' directories are made (default: a temporary directory)")
 	only := flag.String("only", "", "contenders, comma separated (default: all)")
@@ -69,6 +69,13 @@ func run(ctx context.Context, c config) error {
 	all = append(all, smallFiles(c.files)...)
 	if c.mib > 0 {
 		all = append(all, stream(c.mib)...)
+	}
+	if c.tree == "go" {
+		root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+		if err != nil {
+			return fmt.Errorf("go env GOROOT: %w", err)
+		}
+		c.tree = filepath.Join(strings.TrimSpace(string(root)), "src")
 	}
 	if c.tree != "" {
 		w, err := realTree(c.tree)

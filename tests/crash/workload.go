@@ -45,15 +45,6 @@ func page(gen, i int) []byte {
 	return b
 }
 
-// content is the whole of a file of that generation.
-func content(gen int) []byte {
-	var b []byte
-	for i := range pages {
-		b = append(b, page(gen, i)...)
-	}
-	return b
-}
-
 // write makes a file in pieces, so that there are states in between.
 func (w *writer) write(dir p9srv.Object, name string, gen int) error {
 	if err := w.announce("create", name, gen); err != nil {
