@@ -67,7 +67,57 @@ func (t *Tree) PutStream(ctx context.Context, r io.Reader, name string, mode fs.
 		return pathErr("put", name, err)
 	}
 	defer dir.Release()
-	return t.putFile(ctx, dir, base, r, wire.SetAttr{Valid: wire.SetMode, Mode: uint32(mode.Perm())})
+	return t.putFile(ctx, dir, base, newPump(ctx, r), wire.SetAttr{Valid: wire.SetMode, Mode: uint32(mode.Perm())})
+}
+
+// pump reads a stream that may have nothing to say for long, until ctx ends. A
+// read that is under way then goes on alone, until the stream says something.
+type pump struct {
+	ctx    context.Context
+	pieces chan []byte
+	rest   []byte
+	err    error // valid when pieces is closed
+}
+
+func newPump(ctx context.Context, r io.Reader) *pump {
+	p := &pump{ctx: ctx, pieces: make(chan []byte, 4)}
+	go func() {
+		defer close(p.pieces)
+		for {
+			buf := make([]byte, 128<<10)
+			n, err := r.Read(buf)
+			if n > 0 {
+				select {
+				case p.pieces <- buf[:n]:
+				case <-ctx.Done():
+					p.err = ctx.Err()
+					return
+				}
+			}
+			if err != nil {
+				p.err = err
+				return
+			}
+		}
+	}()
+	return p
+}
+
+func (p *pump) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		select {
+		case piece, ok := <-p.pieces:
+			if !ok {
+				return 0, p.err
+			}
+			p.rest = piece
+		case <-p.ctx.Done():
+			return 0, p.ctx.Err()
+		}
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
 }
 
 // dirMode is what a directory is made with: writable for us until it is complete.

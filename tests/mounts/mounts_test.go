@@ -490,6 +490,24 @@ func TestScriptInACachedSession(t *testing.T) {
 	}
 }
 
+// waitFor waits until there is a file that the pattern matches.
+func waitFor(t *testing.T, pattern string) {
+	t.Helper()
+	timeout := time.After(patience)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if list, _ := filepath.Glob(pattern); len(list) > 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("nothing is called %s", pattern)
+		}
+	}
+}
+
 // An interrupted copy leaves nothing behind, here or there.
 func TestInterruptedCopies(t *testing.T) {
 	dir, _ := setUp(t)
@@ -507,11 +525,13 @@ func TestInterruptedCopies(t *testing.T) {
 		if _, err := in.Write(bytes.Repeat([]byte("x"), 3<<20)); err != nil {
 			t.Fatal(err)
 		}
+		// It has begun, and waits for more.
+		waitFor(t, filepath.Join(dir, ".echo9-part*"))
 		_ = put.Process.Signal(os.Interrupt)
-		in.Close() // a read of stdin itself cannot be interrupted
 		if err := put.Wait(); err == nil {
 			t.Error("it says that all went well")
 		}
+		in.Close()
 		for _, p := range []string{"big", ".echo9-part*"} {
 			if list, _ := filepath.Glob(filepath.Join(dir, p)); len(list) != 0 {
 				t.Errorf("left: %v", list)
@@ -529,16 +549,7 @@ func TestInterruptedCopies(t *testing.T) {
 		}
 		defer f.Close()
 		get := start(t, "-a", addr, "get", "/data", fifo)
-		timeout := time.After(patience)
-		for part := 0; part == 0; {
-			list, _ := filepath.Glob(filepath.Join(local, ".echo9-part*"))
-			part = len(list)
-			select {
-			case <-timeout:
-				t.Fatal("the copy does not begin")
-			case <-time.After(time.Millisecond):
-			}
-		}
+		waitFor(t, filepath.Join(local, ".echo9-part*"))
 		if code := get.stop(os.Interrupt); code != 1 {
 			t.Errorf("exit code %d", code)
 		}
