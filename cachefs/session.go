@@ -227,18 +227,17 @@ func (f *FS) recalled(r *wire.Rrecall, sent int64) {
 
 // giveBack forgets what the token covered and sends Treturn. Called with f.mu held.
 func (f *FS) giveBack(o tokens.HolderOutput) {
+	e := wire.ReturnElem{ID: o.ID, Gen: uint64(o.Gen), Keep: uint8(o.Keep)}
 	if n := f.nodes[o.ID]; n != nil && f.opt.Mutant != mutantIgnoreRecall {
 		n.mine = false
 		if o.Keep == tokens.None {
-			n.forget()
-			if o.Open {
+			// It may have been opened since the holder was told that all is ready, under a pin from before.
+			if o.Open || n.opens > 0 {
 				n.kept = true
+				e.Flags = wire.ReturnOpen
 			}
+			n.forget()
 		}
-	}
-	e := wire.ReturnElem{ID: o.ID, Gen: uint64(o.Gen), Keep: uint8(o.Keep)}
-	if o.Open {
-		e.Flags = wire.ReturnOpen
 	}
 	f.returns = append(f.returns, e)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"echo9/cachefs/order"
+	"echo9/internal/wire"
 	"echo9/p9srv"
 )
 
@@ -191,6 +192,10 @@ func (f *FS) Close(ctx context.Context) error {
 	f.closing = true
 	f.mu.Unlock()
 	if dead == nil {
+		if err == nil {
+			// The server keeps in mind what it was told last: that something is pending.
+			err = f.call(ctx, &wire.Trenew{}, new(wire.Rrenew), nil)
+		}
 		if e := f.endSession(ctx); err == nil {
 			err = e
 		}
