@@ -93,8 +93,28 @@ func (p *process) stop(sig os.Signal) int {
 	case <-p.ended:
 	default:
 		_ = p.cmd.Process.Signal(sig)
+		_ = p.cmd.Process.Signal(syscall.SIGCONT)
 	}
 	return p.wait()
+}
+
+// freeze stops the process until a SIGCONT, and returns when it stands still.
+func (p *process) freeze() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		p.t.Fatal(err)
+	}
+	stat := fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid)
+	timeout := time.After(patience)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(content(stat), ") T ") {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			p.t.Fatalf("it does not stop: %s", content(stat))
+		}
+	}
 }
 
 func (p *process) wait() int {
@@ -355,9 +375,7 @@ func TestForeignUnmountDrains(t *testing.T) {
 	m.says("is mounted on")
 	write(t, filepath.Join(mnt, "f"), "unsent\n")
 	// The server stands still, so that there is something to see.
-	if err := server.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	server.freeze()
 	if err := syscall.Unmount(mnt, 0); err != nil {
 		t.Fatal(err)
 	}
