@@ -100,6 +100,27 @@ func (f *FS) list(ctx context.Context, h *file) (names []wire.Dirent, err error)
 	return names, err
 }
 
+// wholeDirectory is the size (st_size) of a directory up to which it is listed when a few of its names were
+// missed: some thousands of names.
+const wholeDirectory = 256 << 10
+
+// missed notes that a name in n is not known, and gives n if it is worth while to wait for a listing instead of
+// asking for the name. Who asks for two names of a directory asks for more, and a listing costs a message or two
+// for all of them, their attributes and small contents. Where it is soon worth nothing again, because others
+// change the directory, it is tried less and less. Called with f.mu held.
+func (f *FS) missed(n *node) *node {
+	if n == nil || n.fresh || n.ents == nil || n.ents.complete || !n.attrOK || n.attr.Size > wholeDirectory {
+		return nil
+	}
+	if n.listing != nil {
+		return n
+	}
+	if n.misses++; n.misses >= 2 && n.misses&(n.misses-1) == 0 {
+		return n
+	}
+	return nil
+}
+
 // fetchList gives a function that waits until the names of a directory are known. Called with f.mu held.
 func (f *FS) fetchList(n *node) (func(context.Context) error, *listing) {
 	l := n.listing

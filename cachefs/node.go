@@ -58,6 +58,7 @@ type node struct {
 	fids    [2]*boundFid // for reading, and unopened
 	fetches []*fetch     // of data, under way
 	listing *listing     // under way
+	misses  int          // names of a directory that had to be asked for one by one
 
 	idle nodeLink // in fs.idle, when refs is 0
 }

@@ -30,6 +30,8 @@ type turn struct {
 	gone   bool          // an object of the set is no more
 	stale  int           // times that an object which a name stood for was gone when the server looked
 
+	listed bool // a listing was waited for already
+
 	// inline: contents are wanted with the attributes.
 	inline bool
 	// wait does what a step that answered errAgain needs, without locks.
@@ -135,6 +137,7 @@ func (t *turn) pin() error {
 	}
 	resolved := make([]tokens.Elem, 0, len(t.elems))
 	complete := true
+	var missed *node // a directory that is being listed because its names are wanted
 	for _, e := range t.elems {
 		if e.Name == "" {
 			resolved = append(resolved, e)
@@ -143,12 +146,14 @@ func (t *turn) pin() error {
 		dir := fs.nodes[e.ID]
 		if dir == nil || dir.ents == nil || fs.holder.Mode(e.ID) == tokens.None {
 			complete = false
+			missed = fs.missed(dir)
 			continue
 		}
 		ent, known := dir.ents.lookup(e.Name)
 		switch {
 		case !known:
 			complete = false
+			missed = fs.missed(dir)
 		case ent != nil:
 			resolved = append(resolved, tokens.Elem{ID: ent.id, Mode: e.Mode})
 		}
@@ -178,6 +183,18 @@ func (t *turn) pin() error {
 	}
 	if complete {
 		return t.alive(resolved)
+	}
+	if missed != nil && !t.listed {
+		// The listing may bring all that is missing. If not, or not for long, this is not tried again.
+		t.listed = true
+		wait, _ := fs.fetchList(missed)
+		t.wait = func(ctx context.Context) error {
+			if err := wait(ctx); ctx.Err() != nil {
+				return err
+			}
+			return nil
+		}
+		return errAgain
 	}
 	asked := t.request(resolved)
 	t.wait = func(ctx context.Context) error {
