@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -51,7 +52,8 @@ func mounted(t testing.TB, b p9srv.Backend, o Options) *Mounted {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := m.Unmount(ctx); err != nil {
-			t.Errorf("at the end: %v", err)
+			all := make([]byte, 1<<20)
+			t.Errorf("at the end: %v\n%s", err, all[:runtime.Stack(all, true)])
 			_ = detach(m.Path(), true)
 		}
 	})

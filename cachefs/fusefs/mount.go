@@ -216,8 +216,11 @@ func (m *Mounted) Unmount(ctx context.Context) error {
 	case <-m.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("unmount %s: unmounted, but requests still run: %w", m.path, ctx.Err())
 	}
+	if m.fs.notify.alive() {
+		return fmt.Errorf("unmount %s: unmounted here, but it is mounted elsewhere, too, or a file is still open: %w", m.path, ctx.Err())
+	}
+	return fmt.Errorf("unmount %s: unmounted, but requests still run: %w", m.path, ctx.Err())
 }
 
 // logWriter is where the library's logger writes.
