@@ -42,7 +42,7 @@ func TestCrowd(t *testing.T) {
 		w.in.Close()
 	}
 	limit := time.After(patience)
-	total := map[string]int{}
+	total, all, stale := map[string]int{}, 0, 0
 	var slowest report
 	for i, w := range workers {
 		select {
@@ -63,6 +63,7 @@ func TestCrowd(t *testing.T) {
 			total[name] += n
 			done += n
 		}
+		all, stale = all+done, stale+w.report.Stale
 		if done < 10 {
 			t.Errorf("worker %d did %d operations: it starves", i, done)
 		}
@@ -75,7 +76,10 @@ func TestCrowd(t *testing.T) {
 	}
 	trip := trips()
 	st := h.authority.Status()
-	t.Logf("done: %v; slowest: %s, %v", total, slowest.Slow, slowest.Slowest)
+	t.Logf("done: %v; %d paths vanished; slowest: %s, %v", total, stale, slowest.Slow, slowest.Slowest)
+	if stale > all/100 {
+		t.Errorf("%d of %d operations failed since a path's object vanished", stale, all)
+	}
 	t.Logf("%d cuts, %d refused, %d recalls, the longest %v; longest round trip %v",
 		st.CutsApplied, st.CutsRefused, st.Recalls, st.LongestRecall, trip)
 	if most := 1500*time.Millisecond + 2*trip; st.LongestRecall > most {

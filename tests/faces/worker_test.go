@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type report struct {
 	Done    map[string]int // operations that went well
 	Slowest time.Duration
 	Slow    string   // which that was
+	Stale   int      // paths whose object vanished under the kernel, twice in one operation: see vanished
 	Wrong   []string // what must not happen
 }
 
@@ -101,9 +103,23 @@ func (w *worker) step() {
 		w.report.Done[name]++
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EEXIST):
 		// Somebody else was quicker.
+	case vanished(err):
+		w.report.Stale++
 	default:
 		w.report.Wrong = append(w.report.Wrong, fmt.Sprintf("worker %d, operation %d: %s: %v", w.id, w.n, name, err))
 	}
+}
+
+// vanished tells whether err is ESTALE of an operation on a path. The kernel looks a name up first and then acts on
+// the object, which somebody may have removed meanwhile; it tries that once more, and then gives up. What is
+// done to an open file never fails so.
+func vanished(err error) bool {
+	if !errors.Is(err, syscall.ESTALE) {
+		return false
+	}
+	var link *os.LinkError
+	var path *os.PathError
+	return errors.As(err, &link) || errors.As(err, &path) && slices.Contains([]string{"open", "lstat", "unlink", "remove"}, path.Op)
 }
 
 func discard(_ []byte, err error) error { return err }
