@@ -332,7 +332,7 @@ func refusing(t *testing.T) (*world, *refuser) {
 
 func quiet(o *Options) { o.Logf = func(string, ...any) {} }
 
-// TestRefusedAttribute: a refused chown takes nothing else along.
+// TestRefusedAttribute: a refused chmod takes nothing else along.
 func TestRefusedAttribute(t *testing.T) {
 	w, r := refusing(t)
 	a := w.cache(quiet)
@@ -343,10 +343,10 @@ func TestRefusedAttribute(t *testing.T) {
 	other := open(t, a, "f08", wire.ORdwr)
 	o := object(t, a, "f07")
 	ok(t, a.Sync(bg))
-	ok(t, o.SetAttr(bg, &a.opt.Cred, nil, wire.SetAttr{Valid: wire.SetGID, GID: 4242}))
+	ok(t, o.SetAttr(bg, &a.opt.Cred, nil, wire.SetAttr{Valid: wire.SetMode, Mode: 0o751}))
 	ok(t, a.WriteFile(bg, "later", []byte("survives"), 0o644))
 	fn := func(rec *cut.Record) error {
-		if rec.Kind == cut.Attr && rec.Valid&cut.AttrGID != 0 && rec.GroupID == 4242 {
+		if rec.Kind == cut.Attr && rec.Valid&cut.AttrMode != 0 && rec.Mode&0o777 == 0o751 {
 			return syscall.EPERM
 		}
 		return nil
@@ -358,7 +358,7 @@ func TestRefusedAttribute(t *testing.T) {
 	hasContent(t, w.direct(), "later", "survives")
 	at, err := a.Stat(bg, "f07")
 	ok(t, err)
-	same(t, "group", at.GID, a.opt.Cred.GID)
+	same(t, "mode", at.Mode&0o777, 0o644)
 	_, err = h.ReadAt(bg, make([]byte, 1), 0)
 	fails(t, err, syscall.EIO)
 	fails(t, h.Fsync(bg, false), syscall.EIO)
