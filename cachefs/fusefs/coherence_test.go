@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -382,11 +383,17 @@ func TestReadDuringInvalidation(t *testing.T) {
 		held := make(chan string)
 		go func() { held <- readAt(t, f, 8*page, 1) }()
 		<-got
-		changed := make(chan struct{})
-		go func() {
-			defer close(changed)
-			overwrite(t, w.b+"/f", "new")
-			_ = os.Chtimes(w.b+"/f", when, when)
+		changed := make(chan error)
+		id := stat(t, w.b+"/f").Ino
+		go func() { // B's client, in one operation, so that there is one revocation
+			changed <- w.cb.do(context.Background(), "write", id, want{id: wr}, func() error {
+				f, err := os.OpenFile(w.dir+"/f", os.O_WRONLY, 0)
+				if err != nil {
+					return err
+				}
+				_, err = f.WriteAt([]byte("new"), 0)
+				return errors.Join(err, f.Close(), os.Chtimes(w.dir+"/f", when, when))
+			})
 		}()
 		// The invalidation has begun when page 0 is no longer there.
 		for resident(t, f, 0) {
@@ -397,14 +404,16 @@ func TestReadDuringInvalidation(t *testing.T) {
 		}
 		close(goOn)
 		<-held
-		<-changed
+		must(t, <-changed)
 		return readAt(t, f, 0, 3) != "new"
 	}
 	if stale(hooks{}) {
 		t.Error("a page that was read during the invalidation is stale")
 	}
-	if !stale(hooks{onePass: true}) {
-		t.Error("mutant: pages are dropped only once, and this test does not notice")
+	for try := 0; !stale(hooks{onePass: true}); try++ { // the kernel may happen to drop the page for another reason
+		if try == 5 {
+			t.Fatal("mutant: pages are dropped only once, and this test does not notice")
+		}
 	}
 }
 

@@ -18,6 +18,28 @@ const (
 	bareMemory   = time.Second
 )
 
+// span is a part of a file; length 0: all from off on.
+type span struct{ off, length int64 }
+
+// maxSpans bounds how many are told apart.
+const maxSpans = 64
+
+func addSpan(list []span, s span) []span {
+	for i := range list {
+		switch l := &list[i]; {
+		case l.length == 0 && l.off == 0, *l == s:
+			return list
+		case l.off+l.length == s.off: // reading on
+			l.length += s.length
+			return list
+		}
+	}
+	if len(list) == maxSpans {
+		return []span{{}}
+	}
+	return append(list, s)
+}
+
 // dropData makes the kernel drop the pages of n and ends the revocation, in one step with the
 // finding that no READ was answered since the last invalidation began.
 func (f *fileSystem) dropData(ctx context.Context, n *node) {
@@ -31,6 +53,7 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 		return
 	}
 	began := time.Now()
+	spans := []span{{}} // all
 	for pass := 0; ; pass++ {
 		n.mu.Lock()
 		if !n.pages || f.hooks.skipData {
@@ -39,7 +62,7 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 			return
 		}
 		n.pass++
-		n.answered = 0
+		n.behind = nil
 		var idle <-chan struct{}
 		if pass > 0 {
 			n.parking, n.unpark = true, make(chan struct{})
@@ -48,17 +71,24 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 		n.mu.Unlock()
 
 		f.stats.passes.Add(1)
-		done := make(chan error, 1)
-		f.background.Go(func() { done <- f.notify.invalData(n.nid, 0, 0) })
+		done := make(chan struct{})
+		todo := spans
+		f.background.Go(func() {
+			for _, s := range todo {
+				_ = f.notify.invalData(n.nid, s.off, s.length) // an error: the kernel does not know the node, or is gone
+			}
+			close(done)
+		})
 		finished := f.awaitPass(ctx, n, done, idle, limit-time.Since(began))
 
 		n.mu.Lock()
-		clean := finished && (n.answered == 0 || f.hooks.onePass)
+		clean := finished && (len(n.behind) == 0 || f.hooks.onePass)
 		if clean {
 			n.pages = false
 			f.ended(n)
 		}
 		n.noParking()
+		spans = n.behind
 		if !clean && (ctx.Err() != nil || time.Since(began) > limit) {
 			n.bareAt = time.Now() // better not to let the kernel have more pages
 			f.ended(n)
@@ -75,7 +105,7 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 }
 
 // awaitPass waits for an invalidation. READs are parked meanwhile if idle is not nil, but not for long.
-func (f *fileSystem) awaitPass(ctx context.Context, n *node, done <-chan error, idle <-chan struct{}, limit time.Duration) bool {
+func (f *fileSystem) awaitPass(ctx context.Context, n *node, done <-chan struct{}, idle <-chan struct{}, limit time.Duration) bool {
 	end := time.NewTimer(max(limit, 0))
 	defer end.Stop()
 	var park <-chan time.Time
@@ -86,7 +116,7 @@ func (f *fileSystem) awaitPass(ctx context.Context, n *node, done <-chan error, 
 	}
 	for {
 		select {
-		case <-done: // or the kernel does not know the node, or the mount is gone
+		case <-done:
 			return true
 		case <-idle:
 			t := time.NewTimer(parkPatience)
@@ -142,7 +172,7 @@ func (f *fileSystem) read(ctx context.Context, n *node, file p9srv.File, buf []b
 		n.mu.Unlock()
 		return c, err
 	}
-	began := time.Now()
+	var since time.Time // of the first data that were not covered
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
 		n.mu.Lock()
 		for n.parking {
@@ -178,17 +208,21 @@ func (f *fileSystem) read(ctx context.Context, n *node, file p9srv.File, buf []b
 				if n.parking {
 					ok = false // go and park
 				} else {
-					n.answered++
+					n.behind = addSpan(n.behind, span{off, int64(len(buf))})
 				}
 			}
 		case covered || f.hooks.noCover:
-		case time.Since(n.bareAt) < bareMemory || time.Since(began) > barePatience:
+		case time.Since(n.bareAt) < bareMemory || !since.IsZero() && time.Since(since) > barePatience:
 			// No token is to be had. The pages go as soon as the kernel has them.
 			n.bareAt = time.Now()
 			f.stats.bare.Add(1)
 			f.sweep(n)
 		default:
 			n.mu.Unlock()
+			if since.IsZero() {
+				since = time.Now() // most likely the token is there now: at once again
+				continue
+			}
 			if !sleep(ctx, pause) {
 				return 0, ctx.Err()
 			}

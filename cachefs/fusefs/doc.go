@@ -54,10 +54,11 @@
 //     made old at once (FUSE_NOTIFY_INC_EPOCH, Linux 6.16, takes no lock); where the kernel does not know that, or something
 //     is mounted below (it would be unmounted), we wait until they time out, and tell shorter timeouts there for a while.
 //   - Pages: FUSE_NOTIFY_INVAL_INODE, which waits for pages that READs have locked. READs go on to be answered
-//     meanwhile, out of what is still held. A page that is read behind the invalidation's back stays; so if a READ that came after
-//     its beginning was answered before its end, it is repeated, and from the second time on READs that come are parked:
+//     meanwhile, out of what is still held. A page that is read behind the invalidation's back stays; so if READs that came after
+//     its beginning were answered before its end, their pages are invalidated again, and from then on READs that come are parked:
 //     until it is through, or 2 ms have passed with no other READ running (then it is probably waiting for one of the parked, which
-//     are answered, and it is repeated). The end of the revocation is one step with the finding that nothing was
+//     are answered, and their pages are next). Since these pages are few, and there (so nobody has them locked for a READ), the second time
+//     is nearly always the last. The end of the revocation is one step with the finding that nothing was
 //     answered; parked READs, and those that had their data but were not answered, ask the backend again.
 //
 // # Concurrency

@@ -38,15 +38,15 @@ type node struct {
 	ended    uint64        // how many ended
 	revoked  chan struct{} // closed when one begins
 
-	pages    bool // the kernel may have pages of it
-	pass     uint64
-	answered uint64 // READs that came in this pass and were answered
-	active   int    // READs in the backend
-	parking  bool
-	unpark   chan struct{}
-	idle     chan struct{} // closed when active is 0, while somebody asks
-	dataSem  chan struct{} // one revocation at a time drops pages
-	bareAt   time.Time     // when a READ was last answered without a token
+	pages   bool // the kernel may have pages of it
+	pass    uint64
+	behind  []span // READs that came in this pass and were answered: the invalidation may have missed their pages
+	active  int    // READs in the backend
+	parking bool
+	unpark  chan struct{}
+	idle    chan struct{} // closed when active is 0, while somebody asks
+	dataSem chan struct{} // one revocation at a time drops pages
+	bareAt  time.Time     // when a READ was last answered without a token
 
 	laundry    []*laundered
 	laundering bool
