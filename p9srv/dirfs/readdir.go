@@ -26,6 +26,11 @@ type dirFile struct {
 	rest []byte // its entries that were not delivered
 	at   uint64 // cookie of the position before rest
 	pos  uint64 // cookie where the host goes on
+
+	// all is the whole listing, where the host's cookies do not hold when names come and go (overlayfs counts
+	// entries, and counts anew after a change). A cookie is the number of entries before: starts has their offsets.
+	all    []byte
+	starts []int
 }
 
 // read delivers the entries after cookie. The cookies are the host's own, which stay
@@ -35,6 +40,9 @@ func (d *dirFile) read(ctx context.Context, cookie uint64, fn func(wire.Dirent) 
 	defer d.mu.Unlock()
 	if d.n.removed() {
 		return nil
+	}
+	if d.n.fs.kind == unix.OVERLAYFS_SUPER_MAGIC {
+		return d.readWhole(ctx, cookie, fn)
 	}
 	if cookie != d.at || cookie == 0 || len(d.rest) == 0 {
 		d.rest, d.at = nil, cookie
@@ -63,6 +71,44 @@ func (d *dirFile) read(ctx context.Context, cookie uint64, fn func(wire.Dirent) 
 		d.at = uint64(binary.NativeEndian.Uint64(d.rest[8:]))
 		d.rest = d.rest[reclen:]
 	}
+}
+
+// readWhole delivers the entries after cookie of a listing that was taken as a whole at its start.
+func (d *dirFile) readWhole(ctx context.Context, cookie uint64, fn func(wire.Dirent) bool) error {
+	if cookie == 0 {
+		d.all, d.starts, d.rest, d.at = nil, nil, nil, 0
+		for {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := d.fill(); err != nil {
+				return err
+			}
+			if len(d.rest) == 0 {
+				break
+			}
+			for at := 0; at < len(d.rest); at += int(binary.NativeEndian.Uint16(d.rest[at+16:])) {
+				d.starts = append(d.starts, len(d.all)+at)
+			}
+			d.all, d.at = append(d.all, d.rest...), d.pos
+		}
+		d.buf, d.rest = nil, nil
+	}
+	if cookie > uint64(len(d.starts)) {
+		return syscall.EINVAL
+	}
+	for i, at := range d.starts[cookie:] {
+		reclen := int(binary.NativeEndian.Uint16(d.all[at+16:]))
+		ent, ok, err := d.entry(d.all[at : at+reclen])
+		if err != nil {
+			return err
+		}
+		ent.Offset = cookie + uint64(i) + 1
+		if ok && !fn(ent) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // fill gets the entries after d.at.
