@@ -294,13 +294,6 @@ func (t *idTable) find(ino, tag uint64) uint64 {
 	return t.ids[inoTag{ino, tag}]
 }
 
-// mayHave says whether an inode of this number may have a row.
-func (t *idTable) mayHave(ino uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.inos[ino] != 0
-}
-
 // row gives the row of an id.
 func (t *idTable) row(id uint64) (idRow, bool) {
 	t.mu.Lock()

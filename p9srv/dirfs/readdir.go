@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -22,10 +23,12 @@ type dirFile struct {
 	fd int
 
 	mu   sync.Mutex
-	buf  []byte // the whole buffer, nil when nothing is in it
-	rest []byte // its entries that were not delivered
-	at   uint64 // cookie of the position before rest
-	pos  uint64 // cookie where the host goes on
+	buf  []byte   // the whole buffer, nil when nothing is in it
+	rest []byte   // its entries that were not delivered
+	text string   // the same as rest: names are parts of it, so that they cost no allocation each
+	odd  []uint64 // inode numbers in buf that may not be ids
+	at   uint64   // cookie of the position before rest
+	pos  uint64   // cookie where the host goes on
 
 	// all is the whole listing, where the host's cookies do not hold when names come and go (overlayfs counts
 	// entries, and counts anew after a change). A cookie is the number of entries before: starts has their offsets.
@@ -61,7 +64,7 @@ func (d *dirFile) read(ctx context.Context, cookie uint64, fn func(wire.Dirent) 
 			}
 		}
 		reclen := int(binary.NativeEndian.Uint16(d.rest[16:]))
-		ent, ok, err := d.entry(d.rest[:reclen])
+		ent, ok, err := d.entry(d.rest[:reclen], d.text[len(d.text)-len(d.rest):])
 		if err != nil {
 			return err
 		}
@@ -92,14 +95,15 @@ func (d *dirFile) readWhole(ctx context.Context, cookie uint64, fn func(wire.Dir
 			}
 			d.all, d.at = append(d.all, d.rest...), d.pos
 		}
-		d.buf, d.rest = nil, nil
+		d.buf, d.rest, d.text = nil, nil, string(d.all)
+		d.odd = d.n.fs.oddInodes(d.all, nil)
 	}
 	if cookie > uint64(len(d.starts)) {
 		return syscall.EINVAL
 	}
 	for i, at := range d.starts[cookie:] {
 		reclen := int(binary.NativeEndian.Uint16(d.all[at+16:]))
-		ent, ok, err := d.entry(d.all[at : at+reclen])
+		ent, ok, err := d.entry(d.all[at:at+reclen], d.text[at:])
 		if err != nil {
 			return err
 		}
@@ -134,7 +138,8 @@ func (d *dirFile) fill() error {
 			d.rest = nil
 			return err
 		}
-		d.rest = d.buf[:k]
+		d.rest, d.text = d.buf[:k], string(d.buf[:k])
+		d.odd = d.n.fs.oddInodes(d.rest, d.odd[:0])
 		for b := d.rest; len(b) > 0; b = b[binary.NativeEndian.Uint16(b[16:]):] {
 			d.pos = binary.NativeEndian.Uint64(b[8:])
 		}
@@ -142,14 +147,14 @@ func (d *dirFile) fill() error {
 	}
 }
 
-// entry makes a Dirent of one linux_dirent64; not ok: it is hidden, or gone.
-func (d *dirFile) entry(b []byte) (wire.Dirent, bool, error) {
-	name := b[19:]
-	if i := bytes.IndexByte(name, 0); i >= 0 {
-		name = name[:i]
+// entry makes a Dirent of one linux_dirent64, whose text begins with the same bytes; not ok: it is hidden, or gone.
+func (d *dirFile) entry(b []byte, text string) (wire.Dirent, bool, error) {
+	end := len(b)
+	if i := bytes.IndexByte(b[19:], 0); i >= 0 {
+		end = 19 + i
 	}
 	e := wire.Dirent{
-		Name: string(name), Type: b[18],
+		Name: text[19:end], Type: b[18],
 		Offset: binary.NativeEndian.Uint64(b[8:]),
 		QID:    wire.QID{Path: binary.NativeEndian.Uint64(b[0:])},
 	}
@@ -161,7 +166,7 @@ func (d *dirFile) entry(b []byte) (wire.Dirent, bool, error) {
 		e.QID = n.QID()
 		return e, true, nil
 	}
-	if e.Type == unix.DT_UNKNOWN || !fs.plainInode(e.QID.Path) {
+	if e.Type == unix.DT_UNKNOWN || fs.manyDevices() || d.isOdd(e.QID.Path) {
 		id, typ, err := fs.entryID(n, d.fd, e.Name)
 		if err != nil {
 			return e, false, nil // it went away meanwhile, or is out of the export
@@ -177,16 +182,37 @@ func (d *dirFile) entry(b []byte) (wire.Dirent, bool, error) {
 	return e, true, nil
 }
 
-// plainInode says whether an inode number that the host lists is sure to be the id.
-func (fs *FS) plainInode(ino uint64) bool {
-	if ino == 0 || ino >= firstTableID || fs.manyDevices() || fs.ids.mayHave(ino) {
+// isOdd says whether an inode number in the buffer may not be the id.
+func (d *dirFile) isOdd(ino uint64) bool {
+	if len(d.odd) == 0 {
 		return false
+	}
+	_, found := slices.BinarySearch(d.odd, ino)
+	return found
+}
+
+// oddInodes gives, sorted, those inode numbers in a buffer of getdents64 that are not sure to be the ids; dst is used again.
+func (fs *FS) oddInodes(buf []byte, dst []uint64) []uint64 {
+	if fs.manyDevices() {
+		return dst // all of them are
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	n := fs.byID[ino]
-	// An id that a node has which may be gone does not go to the inode's next owner.
-	return n == nil || n.fd >= 0 && !n.gone
+	fs.ids.mu.Lock()
+	defer fs.ids.mu.Unlock()
+	for ; len(buf) > 0; buf = buf[binary.NativeEndian.Uint16(buf[16:]):] {
+		ino := binary.NativeEndian.Uint64(buf)
+		if ino == 0 || ino >= firstTableID || len(fs.ids.inos) > 0 && fs.ids.inos[ino] != 0 {
+			dst = append(dst, ino)
+			continue
+		}
+		// An id that a node has which may be gone does not go to the inode's next owner.
+		if n := fs.byID[ino]; n != nil && (n.fd < 0 || n.gone) {
+			dst = append(dst, ino)
+		}
+	}
+	slices.Sort(dst)
+	return dst
 }
 
 // manyDevices says whether inodes of one mount may have several device numbers.
