@@ -150,7 +150,8 @@ func connectError(ctx context.Context, c *cli.Context, addr string, err error) e
 	case ctx.Err() != nil:
 		advice = fmt.Sprintf("\nno answer within %v; is something else listening there, or a firewall between? (--connect-timeout waits longer)", c.Duration("connect-timeout"))
 	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EPROTO), errors.Is(err, io.EOF),
-		errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &frame), errors.As(err, &protocol):
+		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		errors.As(err, &frame), errors.As(err, &protocol):
 		advice = "\nwhat listens there does not speak 9P2000.L"
 	}
 	return unreachable(fmt.Errorf("cannot reach the server at %s: %w%s", addr, err, advice))
