@@ -34,6 +34,31 @@ func BenchmarkHotObject(b *testing.B) {
 	}
 }
 
+// BenchmarkCrowd is a session with a thousand requests behind another's token that goes away
+// and comes back, and the same with each request flushed.
+func BenchmarkCrowd(b *testing.B) {
+	for _, name := range []string{"flushes", "disconnects"} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				m, elems := crowd(rulesOff{}, 0), []Elem{{ID: 7, Mode: Write}}
+				for i := range crowdSize {
+					m.Step(0, Input{Kind: InRequest, Session: 2, Req: ReqID(100 + i), Elems: elems})
+				}
+				if name == "disconnects" {
+					m.Step(0, Input{Kind: InDisconnected, Session: 2})
+				} else {
+					for i := range crowdSize {
+						m.Step(0, Input{Kind: InCancel, Req: ReqID(100 + i)})
+					}
+				}
+				if len(m.reqs) != 0 {
+					b.Fatal(len(m.reqs), "requests are left")
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkTokens is a token asked for by one session and recalled from another.
 func BenchmarkTokens(b *testing.B) {
 	m := NewManager(Config{}, 0)

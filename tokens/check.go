@@ -11,6 +11,9 @@ func (m *Manager) Check() error {
 			return fmt.Errorf("object %d: bad entry", id)
 		}
 		tokens += len(o.holders)
+		if err := m.checkTallies(o); err != nil {
+			return fmt.Errorf("object %d: %w", id, err)
+		}
 		if err := m.checkObject(o); err != nil {
 			return fmt.Errorf("object %d: %w", id, err)
 		}
@@ -50,6 +53,26 @@ func (m *Manager) Check() error {
 	}
 	if waiting != 0 {
 		return fmt.Errorf("the queue and the table of requests differ by %d", waiting)
+	}
+	return nil
+}
+
+// checkTallies: what is counted of the waiters is what there is.
+func (m *Manager) checkTallies(o *object) error {
+	var p object
+	for i, r := range o.waiters {
+		if i > 0 && o.waiters[i-1].seq >= r.seq {
+			return fmt.Errorf("request %d: waits out of order", r.id)
+		}
+		it := r.item(o)
+		if it == nil {
+			return fmt.Errorf("request %d: waits, and does not want it", r.id)
+		}
+		p.tally(r, it, 1, m.full(r))
+	}
+	if p.listed != o.listed || p.odd != o.odd || p.guests != o.guests || p.stalled != o.stalled || p.full != o.full {
+		return fmt.Errorf("waiters: counted %v %d %d %d %d, there are %v %d %d %d %d",
+			o.listed, o.odd, o.guests, o.stalled, o.full, p.listed, p.odd, p.guests, p.stalled, p.full)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func (m *Manager) committed(s *session, in *Input) {
 		} else {
 			o.busyRead--
 		}
-		m.touch(o)
+		m.touch(o, f.Mode)
 		m.tidy(o)
 	}
 	for _, b := range c.born {
@@ -124,7 +124,7 @@ func (m *Manager) committed(s *session, in *Input) {
 		if h := o.holding(s); h != nil && !in.Applied {
 			m.lower(o, h, None)
 		}
-		m.touch(o)
+		m.touch(o, Write)
 		m.tidy(o)
 	}
 	if in.Applied {

@@ -59,11 +59,14 @@ func (m *Manager) standing(r *request, it *item) (st standing) {
 			st |= recall
 		}
 	}
+	if o.full == 0 {
+		return st
+	}
 	for _, w := range o.waiters {
 		if r.state == reqWaiting && w.seq >= r.seq {
 			break
 		}
-		if m.reserves(w, r, o, it.mode) && w.bypassed >= m.cfg.Bypass && !m.off.bypass {
+		if m.full(w) && m.reserves(w, r, o, it.mode) {
 			st |= waits
 			break
 		}
@@ -88,6 +91,7 @@ func (m *Manager) reserves(w, r *request, o *object, mode Mode) bool {
 // try grants r when it can be granted now; else it asks for what is in the way,
 // and r goes on waiting (or, if it does not wait yet, the caller parks or denies it).
 func (m *Manager) try(r *request) bool {
+	m.tries++
 	if r.session != nil && !r.plain && m.over(r.session) {
 		m.deny(r, DeniedExpired)
 		return true
@@ -101,7 +105,7 @@ func (m *Manager) try(r *request) bool {
 	}
 	stalled := all&stall != 0
 	if stalled != r.stalled {
-		r.stalled = stalled
+		m.stalls(r, stalled)
 		if stalled {
 			m.yield(r)
 		}
@@ -122,7 +126,11 @@ func (m *Manager) try(r *request) bool {
 	}
 	if !stalled {
 		for i := range r.set {
-			m.want(r, &r.set[i])
+			stalled = m.want(r, &r.set[i]) || stalled
+		}
+		if stalled {
+			m.stalls(r, true)
+			m.yield(r)
 		}
 	}
 	return false
@@ -134,7 +142,7 @@ func (m *Manager) yield(r *request) {
 		return
 	}
 	for i := range r.set {
-		m.touch(r.set[i].o)
+		m.touch(r.set[i].o, r.set[i].mode)
 	}
 }
 
@@ -173,19 +181,26 @@ func (m *Manager) ask(r *request) bool {
 	return waiting
 }
 
-// want recalls what stands between r and it.
-func (m *Manager) want(r *request, it *item) {
+// want recalls what stands between r and it, and reports whether any is in the hands of
+// a session that is overdue with something else.
+func (m *Manager) want(r *request, it *item) (stalled bool) {
 	o := it.o
 	if own := o.holding(r.session); r.plain && own != nil && own.mode >= it.mode {
-		return
+		return false
 	}
 	for i := range o.holders {
 		h := &o.holders[i]
-		if h.s == r.session || !conflict[h.mode][it.mode] || o.unsentTo(h.s) || m.over(h.s) || o.before(h.s, r) {
+		if h.s == r.session || !conflict[h.mode][it.mode] || h.wanted(keepFor[it.mode], it.why()) ||
+			o.unsentTo(h.s) || m.over(h.s) || o.before(h.s, r) {
 			continue
 		}
-		m.recall(o, h, keepFor[it.mode], it.unlink)
+		m.recall(o, h, keepFor[it.mode], it.why())
+		if m.overdue(h.s) {
+			stalled = true
+			m.touch(o, h.mode) // for others who wait for it
+		}
 	}
+	return stalled
 }
 
 // before reports whether a request of s about o waits ahead of r: it is s's turn
@@ -195,7 +210,7 @@ func (o *object) before(s *session, r *request) bool {
 		if r.state == reqWaiting && w.seq >= r.seq {
 			break
 		}
-		if w.session == s && !w.plain && !w.try && !w.stalled {
+		if w.session == s && w.fetches() {
 			return true
 		}
 	}
@@ -203,14 +218,7 @@ func (o *object) before(s *session, r *request) bool {
 }
 
 // recall wants h back, down to keep.
-func (m *Manager) recall(o *object, h *holding, keep Mode, unlink bool) {
-	why := WhyConflict
-	if unlink {
-		why = WhyUnlink
-	}
-	if h.recalled && h.keep <= keep && h.why >= why {
-		return
-	}
+func (m *Manager) recall(o *object, h *holding, keep Mode, why Why) {
 	if !h.recalled {
 		h.recalled, h.keep, h.why, h.at = true, keep, why, m.now
 		s := h.s
@@ -242,15 +250,15 @@ func (m *Manager) grant(r *request) {
 				break
 			}
 			if m.reserves(w, r, it.o, it.mode) {
-				w.bypassed++
+				m.overtaken(w)
 			}
 		}
 	}
 	if took && m.off.takeAndGrant && r.state == reqWaiting {
 		// Without rule 18 the taker goes behind the others, until another grant was Sent.
 		m.unpark(r)
-		m.park(r)
 		r.bypassed, r.later = 0, true
+		m.park(r)
 		return
 	}
 	m.unpark(r)
@@ -368,17 +376,3 @@ func (m *Manager) retryAll() {
 
 // retry tries r again.
 func (m *Manager) retry(r *request) bool { return r.state == reqWaiting && !r.later && m.try(r) }
-
-// settle tries the waiters of all objects that were touched, until nothing changes.
-func (m *Manager) settle() {
-	for i := 0; i < len(m.dirty); i++ {
-		o := m.dirty[i]
-		o.dirty = false
-		m.scratch = append(m.scratch[:0], o.waiters...)
-		for _, r := range m.scratch {
-			m.retry(r)
-		}
-		m.tidy(o)
-	}
-	m.dirty = m.dirty[:0]
-}

@@ -70,13 +70,13 @@ type Manager struct {
 	dirty    []*object  // whose waiters are to be tried
 	speakers []*session // with recalls to send
 	again    bool       // try everybody
+	tries    int        // so far, for tests
 
 	// Memory of the outputs, and for use within a Step.
 	out     []Output
 	toks    []Token
 	recalls []Recall
 	lost    []Lost
-	scratch []*request
 	items   []item
 
 	freeObjects  []*object

@@ -13,9 +13,17 @@ type object struct {
 	busyRead         int      // cuts being applied that read or write it
 	busyWrite        int
 
-	writes uint64 // grants for writing and cuts applied so far: answers about names in it age by that
-	dirty  bool   // in Manager.dirty
-	live   bool   // in Manager.objects
+	writes uint64  // grants for writing and cuts applied so far: answers about names in it age by that
+	dirty  bool    // in Manager.dirty
+	moved  [3]bool // dirty, and those who want it so may be better off
+
+	// Of the waiters, how many there are that
+	listed  [3]int // want it in each mode
+	odd     int    // must always be tried: a Try, an unlink, an answer about a name in it that can age
+	guests  int    // are plain operations of sessions
+	stalled int    // are stalled
+	full    int    // were overtaken as often as may be
+	live    bool   // in Manager.objects
 }
 
 // holding is a session's token, as its client knows or will know it.
@@ -74,8 +82,20 @@ func (m *Manager) tidy(o *object) {
 	}
 }
 
-// touch has the waiters of o tried again before the Step ends.
-func (m *Manager) touch(o *object) {
+// touch has the waiters of o tried again before the Step ends: those with whom mode is in
+// conflict, since somebody who had it has it no more, or can be asked for it now.
+func (m *Manager) touch(o *object, mode Mode) {
+	if m.brush(o); !o.dirty {
+		return
+	}
+	for want := Read; want <= Write; want++ {
+		// What a session's own plain operations may do depends on more.
+		o.moved[want] = o.moved[want] || conflict[mode][want] || o.guests > 0
+	}
+}
+
+// brush is touch where no waiter can be better off.
+func (m *Manager) brush(o *object) {
 	if !o.dirty && len(o.waiters) > 0 {
 		o.dirty = true
 		m.dirty = append(m.dirty, o)
@@ -100,6 +120,15 @@ func (o *object) unsentTo(s *session) bool {
 		}
 	}
 	return false
+}
+
+// recallable is what s can be asked for now that a grant of mode to it was Sent or
+// taken back: all that it holds, which nobody asked for before.
+func (o *object) recallable(s *session, mode Mode) Mode {
+	if h := o.holding(s); h != nil {
+		return max(h.mode, mode)
+	}
+	return mode
 }
 
 // ownReaders is how many plain operations of s's connection run on o.
@@ -128,7 +157,10 @@ func (o *object) addOwn(s *session, n int) {
 
 // lower brings s's token on o down to mode.
 func (m *Manager) lower(o *object, h *holding, mode Mode) {
-	s := h.s
+	s, touch := h.s, h.mode
+	if h.recalled && s.waiting > 0 {
+		touch = Write // s's own requests wait for it to come back
+	}
 	for w := mode + 1; w <= Write; w++ {
 		h.since[w] = 0
 	}
@@ -153,7 +185,7 @@ func (m *Manager) lower(o *object, h *holding, mode Mode) {
 			s.anyAsked--
 		}
 	}
-	m.touch(o)
+	m.touch(o, touch)
 }
 
 // hold gives s mode of o at generation gen, beside what it has.

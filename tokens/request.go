@@ -38,6 +38,7 @@ type item struct {
 	o      *object
 	mode   Mode
 	unlink bool
+	odd    bool // while it waits: see object.odd
 }
 
 // binding is what is known of a (D, name) element.
@@ -167,7 +168,7 @@ func (m *Manager) build(r *request) {
 			}
 		}
 		if add {
-			r.set = append(r.set, item{o, e.Mode, e.Unlink})
+			r.set = append(r.set, item{o: o, mode: e.Mode, unlink: e.Unlink})
 		}
 	}
 	if r.state == reqWaiting {
@@ -189,22 +190,24 @@ func (m *Manager) list(r *request) {
 		o.waiters = append(o.waiters, nil)
 		copy(o.waiters[k+1:], o.waiters[k:])
 		o.waiters[k] = r
+		m.tally(r, &r.set[i], 1)
 	}
 }
 
-// unlist takes r out again; who waited behind it is tried again.
+// unlist takes r out again; who waited behind it is tried again if r was in his way.
 func (m *Manager) unlist(r *request) {
 	for i := range r.set {
 		o := r.set[i].o
-		for k, w := range o.waiters {
-			if w == r {
-				copy(o.waiters[k:], o.waiters[k+1:])
-				o.waiters[len(o.waiters)-1] = nil
-				o.waiters = o.waiters[:len(o.waiters)-1]
-				break
-			}
+		k := o.behind(r.seq - 1)
+		copy(o.waiters[k:], o.waiters[k+1:])
+		o.waiters[len(o.waiters)-1] = nil
+		o.waiters = o.waiters[:len(o.waiters)-1]
+		m.tally(r, &r.set[i], -1)
+		if m.mattered(r, o, k) {
+			m.touch(o, Write)
+		} else {
+			m.brush(o)
 		}
-		m.touch(o)
 	}
 }
 
@@ -267,12 +270,12 @@ func (m *Manager) drop(r *request) {
 		for i := range r.set {
 			o := r.set[i].o
 			for k := range o.unsent {
-				if o.unsent[k].r == r {
+				if g := o.unsent[k]; g.r == r {
 					o.unsent = append(o.unsent[:k], o.unsent[k+1:]...)
+					m.touch(o, o.recallable(r.session, g.mode))
 					break
 				}
 			}
-			m.touch(o)
 		}
 	case reqRunning:
 		for i := range r.set {
@@ -285,7 +288,7 @@ func (m *Manager) drop(r *request) {
 					o.addOwn(r.session, -1)
 				}
 			}
-			m.touch(o)
+			m.touch(o, r.set[i].mode)
 		}
 	}
 	m.free(r)
@@ -342,10 +345,10 @@ func (m *Manager) sent(r *request) {
 			if g := o.unsent[k]; g.r == r {
 				o.unsent = append(o.unsent[:k], o.unsent[k+1:]...)
 				m.hold(o, s, g.mode, g.gen)
+				m.touch(o, o.recallable(s, g.mode))
 				break
 			}
 		}
-		m.touch(o)
 	}
 	m.free(r)
 	m.limit(s)

@@ -23,4 +23,6 @@ type rulesOff struct {
 	answerAlways bool // 19: a recall of what is not held is answered
 	resolveFresh bool // (D, name): an answer is good only while D was not written
 	bypass       bool // bounded bypass
+	tryMoved     bool // only those are tried again who want an object in a mode in which it came free
+	tryLess      bool // and of those, only whom nothing else about that object keeps back
 }
