@@ -41,13 +41,13 @@ func BenchmarkCrowd(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
 				m, elems := crowd(rulesOff{}, 0), []Elem{{ID: 7, Mode: Write}}
-				for i := range crowdSize {
+				for i := range 1000 {
 					m.Step(0, Input{Kind: InRequest, Session: 2, Req: ReqID(100 + i), Elems: elems})
 				}
 				if name == "disconnects" {
 					m.Step(0, Input{Kind: InDisconnected, Session: 2})
 				} else {
-					for i := range crowdSize {
+					for i := range 1000 {
 						m.Step(0, Input{Kind: InCancel, Req: ReqID(100 + i)})
 					}
 				}
