@@ -487,8 +487,11 @@ func TestRecallLeavesWorkingDirectory(t *testing.T) {
 			w := newTwo(t, h)
 			must(t, os.MkdirAll(w.a+"/d/sub", 0o755))
 			must(t, os.Mkdir(w.a+"/d/mnt", 0o755))
-			must(t, unix.Mount("tmpfs", w.a+"/d/mnt", "tmpfs", 0, "size=1m"))
-			defer func() { must(t, unix.Unmount(w.a+"/d/mnt", 0)) }()
+			mounter := os.Geteuid() == 0 // an ordinary user has a working directory only
+			if mounter {
+				must(t, unix.Mount("tmpfs", w.a+"/d/mnt", "tmpfs", 0, "size=1m"))
+				defer func() { must(t, unix.Unmount(w.a+"/d/mnt", 0)) }()
+			}
 			r := startHelper(t, "getcwd", w.a+"/d/sub")
 			if s := r.says(t); s != w.a+"/d/sub" {
 				t.Fatal(s)
@@ -503,7 +506,7 @@ func TestRecallLeavesWorkingDirectory(t *testing.T) {
 				}
 				var st unix.Statfs_t
 				must(t, unix.Statfs(w.a+"/d/mnt", &st))
-				if st.Type != unix.TMPFS_MAGIC {
+				if mounter && st.Type != unix.TMPFS_MAGIC {
 					t.Error("what was mounted below is gone")
 				}
 			}
