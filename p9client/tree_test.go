@@ -586,8 +586,8 @@ func TestCancelledContext(t *testing.T) {
 		}
 		// Cancelled at any moment: nothing leaks, and the tree goes on working.
 		n := 200
-		if s.name == "p9ufs" {
-			n = 0 // its reply to a flushed request may follow the Rflush: that ends a connection, rightly
+		if s.name == "p9ufs" || strings.HasPrefix(s.name, "diod") {
+			n = 0 // their reply to a flushed request may follow the Rflush: that ends a connection, rightly
 		}
 		for i := range n {
 			ctx, cancel := context.WithCancel(t.Context())
