@@ -244,6 +244,8 @@ func (f *FS) commit(b *batch) {
 		if len(net.Records) > 0 {
 			f.nextCut++
 		}
+		f.stats.landed += len(ops)
+		f.stats.records += len(net.Records)
 		f.applied(number, ops, net.Records)
 	case reply.Status == wire.CommitRefused:
 		f.log.Returned(number)

@@ -21,6 +21,8 @@ type stats struct {
 	cuts     int
 	parts    int
 	ops      int
+	landed   int // of ops, at the server or cancelled out
+	records  int
 	lost     int
 }
 
@@ -38,10 +40,12 @@ type Status struct {
 	// Lease is how long the server may be silent until nothing is served any more.
 	Lease   time.Duration `json:"lease_ns"`
 	Session uint64        `json:"session"`
-	// Messages, Cuts, Updates, Recalls and Lost count since the start.
+	// The rest counts since the start. Updates were made; Landed of them have gone, which took Records, final values, in Cuts.
 	Messages int64 `json:"messages"`
 	Cuts     int   `json:"cuts"`
+	Records  int   `json:"records"`
 	Updates  int   `json:"updates"`
+	Landed   int   `json:"landed"`
 	Recalls  int   `json:"recalls"`
 	Lost     int   `json:"lost"`
 	// Error is why nothing works any more, if so.
@@ -62,7 +66,8 @@ func (f *FS) Status() Status {
 		Cached: true, Pending: total.Ops, PendingBytes: total.Bytes,
 		Tokens: f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes,
 		Lease: time.Duration(f.holder.LeaseLeft(now)), Session: f.session.Session,
-		Messages: f.stats.messages.Load(), Cuts: f.stats.cuts, Updates: f.stats.ops, Recalls: f.stats.recalls, Lost: f.stats.lost,
+		Messages: f.stats.messages.Load(), Cuts: f.stats.cuts, Records: f.stats.records,
+		Updates: f.stats.ops, Landed: f.stats.landed, Recalls: f.stats.recalls, Lost: f.stats.lost,
 		Events: append([]Event(nil), f.events[max(0, len(f.events)-20):]...),
 	}
 	if total.Ops > 0 {
@@ -86,8 +91,8 @@ func (s Status) String() string {
 	}
 	fmt.Fprintf(&b, "\ntokens   %d of %d objects\ncached   %d bytes\nlease    %v, session %d\n",
 		s.Tokens, s.Objects, s.CachedBytes, s.Lease.Round(time.Millisecond), s.Session)
-	fmt.Fprintf(&b, "so far   %d updates in %d cuts, %d recalls, %d messages, %d updates lost\n",
-		s.Updates, s.Cuts, s.Recalls, s.Messages, s.Lost)
+	fmt.Fprintf(&b, "so far   %d updates, sent as %d records in %d cuts, %d recalls, %d messages, %d updates lost\n",
+		s.Updates, s.Records, s.Cuts, s.Recalls, s.Messages, s.Lost)
 	if s.Error != "" {
 		fmt.Fprintf(&b, "broken   %s\n", s.Error)
 	}

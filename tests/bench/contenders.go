@@ -3,16 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"echo9/cachefs"
 	"echo9/p9client"
 	"echo9/p9srv"
+	"echo9/tests/internal/rig"
 	"echo9/tests/internal/slowproxy"
 )
 
@@ -40,10 +39,8 @@ type binaries struct{ echo9, p9ufs, diod string }
 func build(ctx context.Context, dir string) (binaries, error) {
 	b := binaries{echo9: filepath.Join(dir, "echo9"), p9ufs: filepath.Join(dir, "p9ufs")}
 	for out, pkg := range map[string]string{b.echo9: "echo9/cli", b.p9ufs: "github.com/hugelgupf/p9/cmd/p9ufs"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
-			return b, fmt.Errorf("building %s: %w", pkg, err)
+		if err := rig.Build(ctx, out, pkg); err != nil {
+			return b, err
 		}
 	}
 	var err error
@@ -88,26 +85,15 @@ func measure(ctx context.Context, k contender, bin binaries, base string, rtt ti
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	addr, err := freePort()
+	addr, err := rig.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	args := k.serve(bin, addr, dir)
-	cmd := exec.Command(args[0], args[1:]...)
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", args[0], err)
+	server, err := rig.Start(k.serve(bin, addr, dir), rig.Listening(addr))
+	if err != nil {
+		return nil, err
 	}
-	defer func() {
-		cmd.Process.Signal(os.Interrupt)
-		done := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
-		cmd.Wait()
-		done.Stop()
-	}()
-	if err := reachable(addr); err != nil {
-		return nil, fmt.Errorf("%w; it said: %s", err, log.String())
-	}
+	defer server.Stop()
 	proxy, err := slowproxy.New(addr, rtt)
 	if err != nil {
 		return nil, err
@@ -143,27 +129,4 @@ func measure(ctx context.Context, k contender, bin binaries, base string, rtt ti
 		results = append(results, result{time.Since(start).Seconds(), n.Requests, float64(n.Sent+n.Received) / (1 << 20)})
 	}
 	return results, nil
-}
-
-func freePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
-}
-
-func reachable(addr string) error {
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			return c.Close()
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("the server does not answer at %s: %w", addr, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

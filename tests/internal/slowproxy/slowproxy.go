@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"echo9/internal/wire"
 )
 
 // Proxy forwards connections to a target.
@@ -21,19 +23,22 @@ type Proxy struct {
 	mu    sync.Mutex // guards conns
 	conns map[net.Conn]bool
 
-	requests, replies, sent, received atomic.Int64
-	byType                            [256]atomic.Int64
+	requests, replies, rounds, sent, received atomic.Int64
+	byType                                    [256]atomic.Int64
 }
 
 // Counts is what has passed so far. Messages from the client are requests.
 type Counts struct {
 	Requests, Replies int64
-	Sent, Received    int64 // bytes, as the client sees it
+	// Rounds are round trips one after another: the length of the longest chain of requests in which
+	// each was sent after the reply to the one before had come. Who waited, waited for no more than these.
+	Rounds         int64
+	Sent, Received int64 // bytes, as the client sees it
 }
 
 // Sub gives what passed since b.
 func (a Counts) Sub(b Counts) Counts {
-	return Counts{a.Requests - b.Requests, a.Replies - b.Replies, a.Sent - b.Sent, a.Received - b.Received}
+	return Counts{a.Requests - b.Requests, a.Replies - b.Replies, a.Rounds - b.Rounds, a.Sent - b.Sent, a.Received - b.Received}
 }
 
 // New listens on loopback and forwards to the TCP address target ("host:port") or, with a leading '/', a unix socket,
@@ -53,7 +58,7 @@ func (p *Proxy) Addr() string { return p.ln.Addr().String() }
 
 // Counts tells what has passed.
 func (p *Proxy) Counts() Counts {
-	return Counts{p.requests.Load(), p.replies.Load(), p.sent.Load(), p.received.Load()}
+	return Counts{p.requests.Load(), p.replies.Load(), p.rounds.Load(), p.sent.Load(), p.received.Load()}
 }
 
 // Type tells how many messages of one type have passed, in either direction.
@@ -93,8 +98,17 @@ func (p *Proxy) accept() {
 		p.mu.Lock()
 		p.conns[c], p.conns[s] = true, true
 		p.mu.Unlock()
-		go p.pump(c, s, &p.requests, &p.sent)
-		go p.pump(s, c, &p.replies, &p.received)
+		chain := rounds{total: &p.rounds, depth: make(map[uint16]int64)}
+		// A request counts when the client has sent it, a reply before the client has it.
+		var requests, replies counter
+		go p.pump(c, s, func(b []byte) {
+			p.sent.Add(int64(len(b)))
+			requests.feed(b, func(t uint8, tag uint16) { p.requests.Add(1); p.byType[t].Add(1); chain.request(t, tag) })
+		}, func([]byte) {})
+		go p.pump(s, c, func([]byte) {}, func(b []byte) {
+			p.received.Add(int64(len(b)))
+			replies.feed(b, func(t uint8, tag uint16) { p.replies.Add(1); p.byType[t].Add(1); chain.reply(tag) })
+		})
 	}
 }
 
@@ -103,18 +117,16 @@ type chunk struct {
 	data []byte
 }
 
-// pump copies from one side to the other, each piece delay after it came.
-func (p *Proxy) pump(from, to net.Conn, frames, bytes *atomic.Int64) {
+// pump copies from one side to the other, each piece delay after it came, and shows the pieces.
+func (p *Proxy) pump(from, to net.Conn, came, goes func([]byte)) {
 	queue := make(chan chunk, 4096)
 	go func() {
 		defer close(queue)
-		var count counter
 		for {
 			buf := make([]byte, 256<<10)
 			n, err := from.Read(buf)
 			if n > 0 {
-				bytes.Add(int64(n))
-				count.feed(buf[:n], func(t uint8) { frames.Add(1); p.byType[t].Add(1) })
+				came(buf[:n])
 				queue <- chunk{time.Now().Add(p.delay), buf[:n]}
 			}
 			if err != nil {
@@ -126,6 +138,7 @@ func (p *Proxy) pump(from, to net.Conn, frames, bytes *atomic.Int64) {
 		if p.delay > 0 {
 			time.Sleep(time.Until(c.due))
 		}
+		goes(c.data)
 		if _, err := to.Write(c.data); err != nil {
 			break
 		}
@@ -140,14 +153,43 @@ func (p *Proxy) pump(from, to net.Conn, frames, bytes *atomic.Int64) {
 	p.mu.Unlock()
 }
 
-// counter finds the frames of a 9P stream: size[4] type[1] ….
+// rounds follows the requests of one connection: the depth of one is one more than that of the
+// deepest that was answered before it was sent.
+type rounds struct {
+	total *atomic.Int64
+
+	mu       sync.Mutex // guards the rest
+	answered int64
+	depth    map[uint16]int64 // by tag
+}
+
+func (r *rounds) request(t uint8, tag uint16) {
+	if t == wire.TypeTrecall {
+		return // is left with the server until that wants something: nobody waits
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.depth[tag] = r.answered + 1
+}
+
+func (r *rounds) reply(tag uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := r.depth[tag]; d > r.answered {
+		r.total.Add(d - r.answered)
+		r.answered = d
+	}
+	delete(r.depth, tag)
+}
+
+// counter finds the frames of a 9P stream: size[4] type[1] tag[2] ….
 type counter struct {
-	head [5]byte
+	head [7]byte
 	have int
 	skip int
 }
 
-func (c *counter) feed(b []byte, frame func(t uint8)) {
+func (c *counter) feed(b []byte, frame func(t uint8, tag uint16)) {
 	for len(b) > 0 {
 		if c.skip > 0 {
 			n := min(c.skip, len(b))
@@ -159,7 +201,7 @@ func (c *counter) feed(b []byte, frame func(t uint8)) {
 		c.have += n
 		b = b[n:]
 		if c.have == len(c.head) {
-			frame(c.head[4])
+			frame(c.head[4], binary.LittleEndian.Uint16(c.head[5:]))
 			c.skip = max(0, int(binary.LittleEndian.Uint32(c.head[:4]))-len(c.head))
 			c.have = 0
 		}
