@@ -62,6 +62,7 @@ type Conn struct {
 	tags    tags
 	waiting []*Call // without a tag yet, because there was none, first come first
 	seq     uint64
+	late    []*Call // flushed without a reply, which may yet come; the oldest first
 	out     queue
 	writing bool
 }
@@ -71,6 +72,7 @@ type breaks struct {
 	tagBeforeRflush bool // a flushed request's tag is free when its reply has come
 	anyOrder        bool // done functions run whenever they like
 	forgetPending   bool // requests that are pending when the connection ends are forgotten
+	forgetFlushed   bool // a flushed request's tag and fid are free when its Rflush has come
 }
 
 // Call is a request under way.
@@ -85,6 +87,7 @@ type Call struct {
 	tagged   bool
 	over     bool // doneF has been or is being called
 	flushing bool // a Tflush is on its way: tag is not free before its answer
+	late     bool // flushed without a reply: tag is kept for one that comes late
 }
 
 // Version is the version that was agreed: wire.ExtVersion or wire.Version9P.
@@ -203,7 +206,11 @@ func (c *Conn) flushed(call *Call) {
 	}
 	if c.err == nil {
 		call.flushing = false
-		c.tags.put(call.tag)
+		if tell && !c.ext && !c.breaks.forgetFlushed {
+			c.keepLocked(call)
+		} else {
+			c.tags.put(call.tag)
+		}
 		c.admit()
 		c.kickWriter()
 	}

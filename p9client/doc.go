@@ -13,7 +13,10 @@
 // the broken rule, and all that was pending fails with it: no request is left
 // hanging, no goroutine remains. A cancelled request has either not happened or
 // its reply is returned: its tag is not used again before the server has
-// answered the flush.
+// answered the flush. There are servers that reply to a request after they said
+// that it is flushed (diod): such a reply is dropped, never taken for that of
+// another request, and what it made is given up; on their connections a
+// cancelled request may have happened.
 //
 // # Concurrency
 //
@@ -21,7 +24,8 @@
 // goroutine, on which the done functions of Go run one by one, in the order of
 // the replies, and a writer goroutine for what Go sends; RPC writes by itself
 // when nobody else does. One mutex guards the tags and the queue of frames; it
-// is never held while a frame is written, read, or a done function runs.
+// is never held while a frame is written, read, or a done function runs. The
+// fids have their own, which is taken last.
 //
 // # Deadlocks
 //

@@ -33,10 +33,14 @@ func (c *Conn) readReply() error {
 	}
 	c.mu.Lock()
 	call := c.tags.call(h.Tag)
-	if call != nil && call.over { // it was answered, and waits for its Rflush
+	late := call != nil && call.late
+	if call != nil && call.over && !late { // it was answered, and waits for its Rflush
 		call = nil
 	}
 	c.mu.Unlock()
+	if late {
+		return c.dropLate(call, h)
+	}
 	if call == nil {
 		return fmt.Errorf("bad reply: %s with tag %d, which no request has", wire.TypeName(h.Type), h.Tag)
 	}

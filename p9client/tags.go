@@ -7,9 +7,9 @@ import (
 )
 
 // maxCalls is how many requests besides Tflush can be under way. Each is flushed
-// at most once, so that there always is a tag for its Tflush: twice maxCalls are
-// fewer than the tags.
-const maxCalls = (int(wire.NoTag) - 1) / 2
+// at most once, so that there always is a tag for its Tflush: twice maxCalls, and
+// those that are kept (maxLate), are fewer than the tags.
+const maxCalls = (int(wire.NoTag) - 1 - maxLate) / 2
 
 // tags knows which request has which tag. The lowest that were freed last are
 // used first, so that the table stays small.
@@ -64,6 +64,7 @@ type fids struct {
 	mu   sync.Mutex
 	free []uint32
 	next uint32
+	kept map[uint32]bool // of flushed requests; true: given back meanwhile
 }
 
 func (f *fids) get() uint32 {
@@ -81,5 +82,28 @@ func (f *fids) get() uint32 {
 func (f *fids) put(fid uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, ok := f.kept[fid]; ok {
+		f.kept[fid] = true
+		return
+	}
 	f.free = append(f.free, fid)
+}
+
+// keep holds a fid back, once it is given back, until settle.
+func (f *fids) keep(fid uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kept == nil {
+		f.kept = map[uint32]bool{}
+	}
+	f.kept[fid] = false
+}
+
+func (f *fids) settle(fid uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kept[fid] {
+		f.free = append(f.free, fid)
+	}
+	delete(f.kept, fid)
 }
