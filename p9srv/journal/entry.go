@@ -40,9 +40,6 @@ type Object struct {
 	// in a directory that is born, or an orphan).
 	Born  bool
 	Place string
-	// Break: somebody else changed it since the last entry that names it; what came before is
-	// durable and does not count for it any more.
-	Break bool
 	// Parent and Name are a name by which it was found last, for hosts without handles.
 	Parent uint64
 	Name   string
@@ -89,3 +86,8 @@ type Applied struct {
 	Client [16]byte
 	Number uint64
 }
+
+// Settled tells that all that earlier entries say of objects is durable by itself: content, attributes
+// and, of a directory, its names. Somebody else changed them, or is about to. Earlier entries do not count any
+// more for these objects (for a directory: for the names in it).
+type Settled struct{ IDs []uint64 }
