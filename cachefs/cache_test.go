@@ -436,10 +436,10 @@ func TestRefusedCreation(t *testing.T) {
 	ok(t, a.Sync(bg))
 }
 
-// TestRefusedThrough: with write-through, a refusal is the call's own error, and nothing is lost.
+// TestRefusedThrough: with the policy sync, a refusal is the call's own error, and nothing is lost.
 func TestRefusedThrough(t *testing.T) {
 	w, r := refusing(t)
-	a := w.cache(func(o *Options) { o.Writes = Through })
+	a := w.cache(func(o *Options) { o.Writes = Sync })
 	fn := func(rec *cut.Record) error {
 		if rec.Kind == cut.Bind && rec.Name == "bad" {
 			return syscall.EDQUOT
@@ -562,7 +562,7 @@ func TestCtl(t *testing.T) {
 		t.Fatal("nothing is listed as pending")
 	}
 	h := open(t, a, ".echo9/ctl", wire.OWronly)
-	for _, cmd := range []string{"barrier /f\n", "sync\n", "drop\n"} {
+	for _, cmd := range []string{"barrier /f\n", "barrier\n", "sync\n", "drop\n"} {
 		_, err = h.WriteAt(bg, []byte(cmd), 0)
 		ok(t, err)
 	}
@@ -578,20 +578,6 @@ func TestCtl(t *testing.T) {
 	fails(t, a.Rename(bg, "f", ".echo9"), syscall.EPERM)
 	_, err = a.OpenFile(bg, ".echo9/status", wire.OWronly, 0)
 	fails(t, err, syscall.EACCES)
-}
-
-// TestBarrier: what comes after a barrier is not at the server before what came before it.
-func TestBarrier(t *testing.T) {
-	w := newWorld(t)
-	a := w.cache()
-	ok(t, a.Mkdir(bg, "d", 0o755))
-	ok(t, a.Mkdir(bg, "e", 0o755))
-	ok(t, a.Sync(bg))
-	ok(t, a.WriteFile(bg, "d/data", []byte("x"), 0o644))
-	ok(t, a.Barrier(object(t, a, "d/data")))
-	ok(t, a.WriteFile(bg, "e/flag", nil, 0o644))
-	ok(t, a.Fsync(bg, "e/flag"))
-	hasContent(t, w.direct(), "d/data", "x")
 }
 
 // TestCausal: what was made after a read of pending work comes after that work.

@@ -26,7 +26,8 @@ const (
 	ctlStatusJSONID
 	ctlEventsID
 	ctlPendingID
-	ctlLowest = ctlPendingID
+	ctlPendingJSONID
+	ctlLowest = ctlPendingJSONID
 )
 
 // ctlFile describes a file of the synthetic directory.
@@ -43,6 +44,7 @@ var ctlFiles = []ctlFile{
 	{"status.json", ctlStatusJSONID, modeRegular | 0o444, statusJSON},
 	{"events", ctlEventsID, modeRegular | 0o444, eventsText},
 	{"pending", ctlPendingID, modeRegular | 0o400, pendingText},
+	{"pending.json", ctlPendingJSONID, modeRegular | 0o400, pendingJSON},
 }
 
 func statusJSON(f *FS) []byte {
@@ -57,25 +59,6 @@ func eventsText(f *FS) []byte {
 	var b bytes.Buffer
 	for _, e := range f.Events() {
 		fmt.Fprintln(&b, e)
-	}
-	return b.Bytes()
-}
-
-// pendingText lists what is pending, a line an update.
-func pendingText(f *FS) []byte {
-	f.mu.Lock()
-	snap, now := f.log.Snapshot(), f.clock()
-	f.mu.Unlock()
-	var b bytes.Buffer
-	for e := range snap.All() {
-		fmt.Fprintf(&b, "%d %v %s", e.Op.Seq, time.Duration(now-e.Op.At).Round(time.Millisecond), describe(e.Op))
-		if e.Cut != 0 {
-			fmt.Fprintf(&b, " in cut %d", e.Cut)
-		}
-		if len(e.After) > 0 {
-			fmt.Fprintf(&b, " after %v", e.After)
-		}
-		b.WriteByte('\n')
 	}
 	return b.Bytes()
 }
@@ -264,7 +247,8 @@ func (h *ctlHandle) Allocate(context.Context, uint32, uint64, uint64) error {
 	return syscall.EOPNOTSUPP
 }
 
-// command does what was written to ctl: "sync", "barrier PATH", "drop" (give back what is cached and not in use).
+// command does what was written to ctl: "sync", "barrier PATH", "barrier" (of all that was done so far), "drop"
+// (give back what is cached and not in use).
 func (f *FS) command(ctx context.Context, line string) error {
 	verb, arg, _ := strings.Cut(line, " ")
 	switch verb {
@@ -273,7 +257,10 @@ func (f *FS) command(ctx context.Context, line string) error {
 	case "sync":
 		return f.Sync(ctx)
 	case "barrier":
-		return f.onPath(ctx, "barrier", arg, true, func(o p9srv.Object, _ wire.Attr) error { return f.Barrier(o) })
+		if arg == "" {
+			return f.BarrierAll()
+		}
+		return f.BarrierAt(ctx, arg)
 	case "drop":
 		return f.Drop(ctx)
 	}

@@ -116,7 +116,7 @@ var variants = []struct {
 	change func(*Options)
 }{
 	{"default", func(*Options) {}},
-	{"through", func(o *Options) { o.Writes = Through }},
+	{"sync", func(o *Options) { o.Writes = Sync }},
 	{"onclose", func(o *Options) { o.Writes = OnClose }},
 	{"total", func(o *Options) { o.Order = order.Total }},
 	{"causal", func(o *Options) { o.Order = order.Causal }},

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"echo9/cachefs"
+	"echo9/internal/wire"
 	"echo9/p9srv"
 	"echo9/p9srv/dirfs"
 )
@@ -85,6 +86,34 @@ func ExampleFS_Sync() {
 	// pending before: true
 	// <nil>
 	// pending after: false
+}
+
+// A barrier orders and does not wait: after a crash nobody finds the index without the data it points to.
+func ExampleFile_Barrier() {
+	addr, stop := serve()
+	defer stop()
+	ctx := context.Background()
+	fs, err := cachefs.Open(ctx, addr, cachefs.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer fs.Close(ctx)
+	data, err := fs.OpenFile(ctx, "data", wire.ORdwr|wire.OCreat, 0o644)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	data.WriteAt(ctx, []byte("record 1"), 0)
+	fmt.Println("barrier:", data.Barrier())
+	fs.MkdirAll(ctx, "index", 0o755)
+	fs.WriteFile(ctx, "index/1", []byte("data, 0, 8"), 0o644)
+	fmt.Println("nothing is at the server yet:", fs.Status().Cuts == 0)
+	fmt.Println("closed:", data.Close(ctx))
+	// Output:
+	// barrier: <nil>
+	// nothing is at the server yet: true
+	// closed: <nil>
 }
 
 // Two caches of one server see each other's changes at once, though neither was told to write anything back.

@@ -2,7 +2,9 @@ package cachefs
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"echo9/cachefs/order"
@@ -19,9 +21,39 @@ const (
 	Behind Writes = iota
 	// OnClose: what a file was changed to goes when it is closed, all else at once.
 	OnClose
-	// Through: every update goes, and its answer is the server's.
-	Through
+	// Sync: every update goes, and its answer is the server's.
+	Sync
 )
+
+var writesNames = [...]string{Behind: "behind", OnClose: "close", Sync: "sync"}
+
+// String is the policy as flags name it.
+func (w Writes) String() string {
+	if int(w) < len(writesNames) {
+		return writesNames[w]
+	}
+	return fmt.Sprintf("writes%d", uint8(w))
+}
+
+// ParseWrites reads a write policy as flags name it: behind, close or sync.
+func ParseWrites(s string) (Writes, error) {
+	i := slices.Index(writesNames[:], s)
+	if i < 0 {
+		return 0, fmt.Errorf("%q is no write policy; say behind, close or sync", s)
+	}
+	return Writes(i), nil
+}
+
+var orderNames = [...]string{order.Object: "object", order.Causal: "causal", order.Total: "total"}
+
+// ParseOrder reads an order as flags name it: object, causal or total.
+func ParseOrder(s string) (order.Policy, error) {
+	i := slices.Index(orderNames[:], s)
+	if i < 0 {
+		return 0, fmt.Errorf("%q is no order; say object, causal or total", s)
+	}
+	return order.Policy(i), nil
+}
 
 // Options are the settings of an FS. The zero value is usable.
 type Options struct {
@@ -60,7 +92,7 @@ type Options struct {
 	// Mutant is for tests only: the name of a mechanism to break, so that a test can show that
 	// it would notice. "skipRecall": a token goes back before its cut is applied.
 	// "ignoreRecall": it goes back, and the cache is served on. "wrongOrder": a rename does not come after
-	// what was written to the file.
+	// what was written to the file. "ignoreBarrier": barriers do nothing.
 	Mutant string
 }
 

@@ -60,15 +60,17 @@ func (f *FS) WriteFile(ctx context.Context, name string, data []byte, perm uint3
 }
 
 // OpenFile opens a file with wire.O… flags; with wire.OCreat it is created if it is not there.
-func (f *FS) OpenFile(ctx context.Context, name string, flags, perm uint32) (p9srv.File, error) {
-	var h p9srv.File
+func (f *FS) OpenFile(ctx context.Context, name string, flags, perm uint32) (*File, error) {
+	var h *File
 	for range maxSymlinks {
 		err := f.onPath(ctx, "open", name, flags&(wire.OExcl|wire.ONofollow) == 0, func(o p9srv.Object, _ wire.Attr) error {
 			if flags&wire.OCreat != 0 && flags&wire.OExcl != 0 {
 				return syscall.EEXIST
 			}
-			var err error
-			h, err = o.Open(ctx, &f.opt.Cred, flags)
+			file, err := o.Open(ctx, &f.opt.Cred, flags)
+			if err == nil {
+				h = &File{file}
+			}
 			return err
 		})
 		if err == nil || flags&wire.OCreat == 0 || !errors.Is(err, syscall.ENOENT) {
@@ -80,7 +82,7 @@ func (f *FS) OpenFile(ctx context.Context, name string, flags, perm uint32) (p9s
 				return err
 			}
 			o.Release()
-			h = file
+			h = &File{file}
 			return nil
 		})
 		// A symlink that points nowhere, or a file that came meanwhile: look again.

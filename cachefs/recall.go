@@ -12,9 +12,10 @@ import (
 
 // The mutants of Options.Mutant.
 const (
-	mutantSkipRecall   = "skipRecall"
-	mutantIgnoreRecall = "ignoreRecall"
-	mutantWrongOrder   = "wrongOrder"
+	mutantSkipRecall    = "skipRecall"
+	mutantIgnoreRecall  = "ignoreRecall"
+	mutantWrongOrder    = "wrongOrder"
+	mutantIgnoreBarrier = "ignoreBarrier"
 )
 
 // relinquish is a token that is to go down to keep.

@@ -15,7 +15,7 @@ import (
 func (n *node) SetAttr(ctx context.Context, cred *p9srv.Cred, by p9srv.File, set wire.SetAttr) error {
 	f := n.fs
 	cred = f.who(cred)
-	opened, _ := by.(*file)
+	opened, _ := inner(by).(*file)
 	return f.update(ctx, cred, n, 0, func(t *turn) error {
 		t.want(n, tokens.Write)
 		if err := t.pin(); err != nil {

@@ -8,9 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"echo9/cachefs/order"
 	"echo9/internal/wire"
-	"echo9/p9srv"
 )
 
 type stats struct {
@@ -162,24 +160,6 @@ func (f *FS) report() error {
 	n := f.unreported
 	f.unreported = 0
 	return fmt.Errorf("%d updates were lost: %w", n, syscall.EIO)
-}
-
-// Barrier orders all that was done to an object so far before all that is done later to any object. It does not wait.
-func (f *FS) Barrier(o p9srv.Object) error {
-	if f.plain != nil {
-		return nil
-	}
-	n, ok := o.(*node)
-	if !ok || n.fs != f {
-		return syscall.EINVAL
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.dead != nil {
-		return f.dead
-	}
-	f.log.Append(&order.Op{Kind: order.Barrier, ID: n.id, At: f.clock()})
-	return nil
 }
 
 // Close waits until everything is at the server and ends the session; when ctx ends first, what is

@@ -83,7 +83,7 @@ func (fs *FS) update(ctx context.Context, cred *p9srv.Cred, n *node, data int64,
 		err := step(t)
 		if err == nil {
 			seqs = append(seqs, t.seqs...)
-			if len(seqs) > 0 && (fs.opt.Writes == Through || fs.opt.Writes == OnClose && data == 0) {
+			if len(seqs) > 0 && (fs.opt.Writes == Sync || fs.opt.Writes == OnClose && data == 0) {
 				fs.await(seqs)
 			}
 		}
@@ -92,7 +92,7 @@ func (fs *FS) update(ctx context.Context, cred *p9srv.Cred, n *node, data int64,
 	if err != nil || len(seqs) == 0 {
 		return err
 	}
-	if fs.opt.Writes == Through || fs.opt.Writes == OnClose && data == 0 {
+	if fs.opt.Writes == Sync || fs.opt.Writes == OnClose && data == 0 {
 		return fs.awaited(ctx, seqs)
 	}
 	fs.noteDirty()

@@ -108,6 +108,9 @@ func (n *node) ListXattr(ctx context.Context, cred *p9srv.Cred) (names []string,
 
 // SetXattr sets an extended attribute.
 func (n *node) SetXattr(ctx context.Context, cred *p9srv.Cred, name string, value []byte, flags uint32) error {
+	if name == p9srv.BarrierXattr {
+		return n.barrierFor(ctx, cred)
+	}
 	switch {
 	case len(name) > maxXattrName:
 		return syscall.ERANGE
@@ -128,6 +131,24 @@ func (n *node) SetXattr(ctx context.Context, cred *p9srv.Cred, name string, valu
 		t.putXattr(n, name, value)
 		return nil
 	})
+}
+
+// barrierFor is a barrier on n by somebody who may change its extended attributes: who may order
+// what is written to it.
+func (n *node) barrierFor(ctx context.Context, cred *p9srv.Cred) error {
+	f := n.fs
+	cred = f.who(cred)
+	err := f.do(ctx, cred, func(t *turn) error {
+		t.want(n, tokens.Read)
+		if err := t.pin(); err != nil {
+			return err
+		}
+		return mayXattr(cred, &n.attr, p9srv.BarrierXattr, true)
+	})
+	if err != nil {
+		return err
+	}
+	return f.barrier(n.id)
 }
 
 // RemoveXattr removes an extended attribute.

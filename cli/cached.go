@@ -10,7 +10,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"echo9/cachefs"
-	"echo9/cachefs/order"
 	"echo9/p9client"
 	"echo9/p9srv"
 )
@@ -18,11 +17,11 @@ import (
 // cacheFlags are those of everything that caches.
 func cacheFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.DurationFlag{Name: "write-behind", Value: 5 * time.Second, Usage: "send changes that are older"},
-		&cli.StringFlag{Name: "write", Value: "behind", Usage: "when changes go: behind, close (a file's, when it is closed) or through (at once)"},
-		&cli.StringFlag{Name: "order", Value: "object", Usage: "the order that changes keep: object, causal or total"},
-		&cli.StringFlag{Name: "cache", Value: "1G", Usage: "keep at most this much file data in memory"},
-		&cli.StringFlag{Name: "dirty", Value: "256M", Usage: "with this much unsent, writers wait"},
+		&cli.StringFlag{Name: "order", Value: "object", Usage: "the order that changes keep: object (those to one file or directory), causal (and what comes after reading them), total (all)"},
+		&cli.StringFlag{Name: "writes", Value: "behind", Usage: "when changes go to the server: behind (later), close (a file's when it is closed, others at once), sync (each at once)"},
+		&cli.DurationFlag{Name: "write-behind", Value: 5 * time.Second, Usage: "with --writes behind, send changes that are older"},
+		&cli.StringFlag{Name: "dirty", Value: "256MiB", Usage: "with `SIZE` of data that is not at the server, writers wait"},
+		&cli.StringFlag{Name: "cache", Value: "1GiB", Usage: "keep at most `SIZE` of file data in memory besides"},
 	}
 }
 
@@ -38,32 +37,19 @@ type cached struct {
 func cacheOptions(c *cli.Context) (cachefs.Options, error) {
 	o := cachefs.Options{Aname: c.String("aname"), WriteBehind: c.Duration("write-behind"), Logf: logger(c.App.ErrWriter)}
 	if o.WriteBehind <= 0 {
-		return o, usageError("%s: --write-behind %v: say how old changes may become, or --write through", c.Command.Name, o.WriteBehind)
+		return o, usageError("%s: --write-behind %v: say how old changes may become, or --writes sync", c.Command.Name, o.WriteBehind)
 	}
-	switch w := c.String("write"); w {
-	case "behind":
-		o.Writes = cachefs.Behind
-	case "close":
-		o.Writes = cachefs.OnClose
-	case "through":
-		o.Writes = cachefs.Through
-	default:
-		return o, usageError("%s: --write %q: say behind, close or through", c.Command.Name, w)
+	var err error
+	if o.Writes, err = cachefs.ParseWrites(c.String("writes")); err != nil {
+		return o, usageError("%s: --writes: %v", c.Command.Name, err)
 	}
-	switch w := c.String("order"); w {
-	case "object":
-		o.Order = order.Object
-	case "causal":
-		o.Order = order.Causal
-	case "total":
-		o.Order = order.Total
-	default:
-		return o, usageError("%s: --order %q: say object, causal or total", c.Command.Name, w)
+	if o.Order, err = cachefs.ParseOrder(c.String("order")); err != nil {
+		return o, usageError("%s: --order: %v", c.Command.Name, err)
 	}
 	for name, to := range map[string]*int64{"cache": &o.Cache, "dirty": &o.Dirty} {
 		n, err := parseSize(c.String(name))
 		if err != nil || n == 0 {
-			return o, usageError("%s: --%s: %q is no size; say 64M, 1G", c.Command.Name, name, c.String(name))
+			return o, usageError("%s: --%s: %q is no size; say 64MiB, 1GiB", c.Command.Name, name, c.String(name))
 		}
 		*to = int64(n)
 	}
@@ -122,6 +108,22 @@ func (b *cached) sync(ctx context.Context) error {
 		return nil
 	}
 	return b.cache.Sync(ctx)
+}
+
+// barrier orders what was done to paths, or without any all that was done so far, before all that is done later.
+func (b *cached) barrier(ctx context.Context, paths ...string) error {
+	if b.cache == nil {
+		return nil
+	}
+	if len(paths) == 0 {
+		return b.cache.BarrierAll()
+	}
+	for _, p := range paths {
+		if err := b.cache.BarrierAt(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pending tells how much is not at the server.

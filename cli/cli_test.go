@@ -189,7 +189,7 @@ func TestScripts(t *testing.T) {
 		there      []string
 	}{
 		{
-			name: "good", text: "# comment\n\nmkdir -p '/x y/z'\ntouch \"/x y/f\"\nbarrier\nsync\nls '/x y'\n",
+			name: "good", text: "# comment\n\nmkdir -p '/x y/z'\ntouch \"/x y/f\"\nbarrier\nbarrier '/x y'\nsync\nls '/x y'\n",
 			out: "f\nz/\n", there: []string{"x y/z", "x y/f"},
 		},
 		{name: "stops", text: "touch /one\ncat /absent\ntouch /two\n", code: 1, errs: "line 2: find /absent", there: []string{"one"}},
@@ -198,6 +198,7 @@ func TestScripts(t *testing.T) {
 		{name: "no address", text: "ls -a other /", code: 2, errs: "line 1: echo9 ls has no flag -a"},
 		{name: "open quote", text: "ls\nls '/x\n", code: 2, errs: "line 2: a ' is not closed"},
 		{name: "stdin is the script", text: "put - /x\n", code: 2, errs: "stdin is the script"},
+		{name: "barrier takes one", text: "barrier /a /b\n", code: 2, errs: "barrier takes one path"},
 		{name: "sync takes nothing", text: "sync now\n", code: 2, errs: "sync takes no operands"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

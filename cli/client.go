@@ -25,8 +25,9 @@ type session struct {
 	umask   uint32
 	cred    *p9srv.Cred
 	// sync and barrier are no-ops where every operation is done when it returns.
-	sync, barrier func(context.Context) error
-	close         func() error
+	sync    func(context.Context) error
+	barrier func(ctx context.Context, path ...string) error
+	close   func() error
 }
 
 // clientCmd describes one client command: how many operands it takes, and what it does.

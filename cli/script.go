@@ -27,8 +27,8 @@ address; blanks separate words, '…' and "…" quote, # begins a comment.
 A session with an echo9 server caches and writes behind: fast, and all is at
 the server when the script ends. Two more commands: "sync" waits until all that
 was done so far is durable; "barrier" keeps what comes after it from being done
-before what came before it. On other servers everything is done when its line
-is, and they do nothing. At the first error the script stops and names the line.`,
+before what came before it, and "barrier PATH" what was done to PATH; it does not
+wait. On other servers everything is done when its line is, and they do nothing. At the first error the script stops and names the line.`,
 		Action: func(c *cli.Context) error {
 			if err := checkOperands(c, 1, 1); err != nil {
 				return err
@@ -99,15 +99,15 @@ func runLine(ctx context.Context, c *cli.Context, s *session, line string) error
 	if len(words) == 0 {
 		return nil
 	}
-	switch words[0] {
-	case "sync", "barrier":
-		if len(words) > 1 {
-			return usageError("%s takes no operands", words[0])
-		}
-		if words[0] == "sync" {
-			return s.sync(ctx)
-		}
-		return s.barrier(ctx)
+	switch {
+	case words[0] == "sync" && len(words) == 1:
+		return s.sync(ctx)
+	case words[0] == "sync":
+		return usageError("sync takes no operands")
+	case words[0] == "barrier" && len(words) <= 2:
+		return s.barrier(ctx, words[1:]...)
+	case words[0] == "barrier":
+		return usageError("barrier takes one path, or nothing: then it is of all that was done so far")
 	}
 	app := baseApp(c.App.Reader, s.out, s.errw)
 	app.Commands = clientCommands(false)

@@ -52,6 +52,9 @@ func (o *object) readXattr(ctx context.Context, name string) ([]byte, error) {
 // 9P2000.L's way to remove one is to set no bytes with XATTR_REPLACE, so an empty value
 // cannot be set with that flag.
 func (o *object) SetXattr(ctx context.Context, cred *p9srv.Cred, name string, value []byte, flags uint32) error {
+	if name == p9srv.BarrierXattr {
+		return nil // all that came before is done, whatever the server is
+	}
 	if err := checkXattr(name); err != nil {
 		return err
 	}

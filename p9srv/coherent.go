@@ -40,3 +40,8 @@ type Coherent interface {
 type Flusher interface {
 	Flush(ctx context.Context) error
 }
+
+// BarrierXattr is the extended attribute whose setting, on a file or directory, is a barrier there: what was done to it
+// so far comes before all that is done later. It is never stored. Where every
+// operation is done when it returns it does nothing.
+const BarrierXattr = "user.echo9.barrier"

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 
 	"echo9/internal/wire"
@@ -98,6 +99,8 @@ var workloads = map[string]struct {
 	"vi":   {viStep, viCheck},
 	"tree": {treeStep, treeCheck},
 	"cc":   {ccStep, ccCheck},
+
+	"barrier": {barrierStep, barrierCheck},
 }
 
 // viStep is an editor's save: a temporary file, renamed over the old one. Then a marker in the same directory.
@@ -213,6 +216,59 @@ func ccCheck(t *state, issued int) error {
 	}
 	if ogen > cgen {
 		return fmt.Errorf("foo.o is of generation %d and foo.c of %d", ogen, cgen)
+	}
+	return nil
+}
+
+// barrierStep writes a file in one directory, asks for a barrier on it, and writes one in another directory.
+func barrierStep(w *writer, gen int) error {
+	if gen == 0 {
+		for _, name := range []string{"a", "b"} {
+			d, err := w.mkdir(w.root, name, gen)
+			if err != nil {
+				return err
+			}
+			d.Release()
+		}
+	}
+	a, _, err := w.root.Walk(w.ctx, w.cred, "a")
+	if err != nil {
+		return err
+	}
+	defer a.Release()
+	b, _, err := w.root.Walk(w.ctx, w.cred, "b")
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	name := fmt.Sprintf("f%d", gen)
+	if err := w.write(a, name, gen); err != nil {
+		return err
+	}
+	if err := w.announce("barrier", name, gen); err != nil {
+		return err
+	}
+	f, _, err := a.Walk(w.ctx, w.cred, name)
+	if err != nil {
+		return err
+	}
+	defer f.Release()
+	if err := f.SetXattr(w.ctx, w.cred, p9srv.BarrierXattr, []byte("1"), 0); err != nil {
+		return fmt.Errorf("barrier on %s: %w", name, err)
+	}
+	return w.write(b, name, gen)
+}
+
+// barrierCheck: never one of b without its one of a.
+func barrierCheck(t *state, issued int) error {
+	for path := range t.files {
+		name, ok := strings.CutPrefix(path, "b/")
+		if !ok {
+			continue
+		}
+		if _, err := whole(t.files["a/"+name]); err != nil {
+			return fmt.Errorf("%s is there, and a/%s, written before it and a barrier: %w", path, name, err)
+		}
 	}
 	return nil
 }

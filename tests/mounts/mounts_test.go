@@ -501,6 +501,10 @@ func TestScriptInACachedSession(t *testing.T) {
 	if err != nil || len(list) != 299 {
 		t.Errorf("%d files, %v", len(list), err)
 	}
+	write(t, script, "touch /one\nbarrier /one\nbarrier /absent\n")
+	if out, code := echo9(t, "-a", addr, "script", script); code != 1 || !strings.Contains(out, "line 3: barrier /absent") {
+		t.Errorf("a barrier on what is not there: exit code %d: %s", code, out)
+	}
 	// A read-only server refuses: the script must not say that all went well.
 	_, ro := serve(t, t.TempDir(), "--ro")
 	if out, code := echo9(t, "-a", ro, "script", script); code != 1 || !strings.Contains(out, "read-only") {
@@ -596,7 +600,10 @@ func TestWrongUsesOfAMount(t *testing.T) {
 		{[]string{"mount", addr, full}, 1, "not empty"},
 		{[]string{"mount", addr}, 2, "mount takes"},
 		{[]string{"mount", "--order", "random", addr, full}, 2, "--order"},
+		{[]string{"mount", "--writes", "through", addr, full}, 2, "behind, close or sync"},
 		{[]string{"mount", "--cache", "lots", addr, full}, 2, "--cache"},
+		{[]string{"mount", "--dirty", "256MiG", addr, full}, 2, "--dirty"},
+		{[]string{"pending", full}, 1, "no mount of echo9"},
 		{[]string{"mount", "--write-behind", "0s", addr, full}, 2, "--write-behind"},
 		{[]string{"mount", "frob!x", full}, 2, "frob"},
 		{[]string{"sync", full}, 1, "no mount of echo9"},
