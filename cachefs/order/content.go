@@ -1,7 +1,6 @@
 package order
 
 import (
-	"container/heap"
 	"math"
 	"slices"
 
@@ -9,11 +8,7 @@ import (
 )
 
 // layer is what one operation puts over a range of a file; later ones lie over earlier ones.
-type layer struct {
-	off, end uint64
-	rank     int
-	op       *Op
-}
+type layer = cut.Layer[*Op]
 
 // content makes the records of a file's content.
 //
@@ -29,7 +24,7 @@ func (r *reducer) content(o *object) {
 	var bytes, space []layer
 	limit := uint64(math.MaxUint64)
 	for i, op := range slices.Backward(o.content) {
-		ly := layer{off: op.Off, rank: i, op: op}
+		ly := layer{Off: op.Off, Rank: i, From: op}
 		switch op.Kind {
 		case Truncate:
 			if op.Size < limit {
@@ -37,12 +32,12 @@ func (r *reducer) content(o *object) {
 			}
 			continue
 		case Write:
-			ly.end = op.Off + uint64(len(op.Bytes))
+			ly.End = op.Off + uint64(len(op.Bytes))
 		default:
-			ly.end = op.Off + op.Len
+			ly.End = op.Off + op.Len
 		}
-		ly.end = min(ly.end, limit)
-		if ly.off >= ly.end {
+		ly.End = min(ly.End, limit)
+		if ly.Off >= ly.End {
 			continue
 		}
 		if op.Kind != Allocate {
@@ -58,10 +53,10 @@ func (r *reducer) content(o *object) {
 	}
 	if r.mutant == wrongOverlay {
 		for i := range bytes {
-			bytes[i].rank = -bytes[i].rank
+			bytes[i].Rank = -bytes[i].Rank
 		}
 	}
-	flatten(bytes, func(off, end uint64, op *Op) {
+	cut.Flatten(bytes, func(off, end uint64, op *Op) {
 		rec := cut.Record{ID: o.id, Off: off, Len: end - off}
 		switch {
 		case op.Kind == Write:
@@ -77,7 +72,7 @@ func (r *reducer) content(o *object) {
 		}
 		r.record(op, rec)
 	})
-	flatten(space, func(off, end uint64, op *Op) {
+	cut.Flatten(space, func(off, end uint64, op *Op) {
 		if op.Kind == Allocate {
 			r.record(op, cut.Record{Kind: cut.Allocate, ID: o.id, Off: off, Len: end - off})
 		}
@@ -88,67 +83,4 @@ func (r *reducer) content(o *object) {
 func (r *reducer) emptySource(op *Op) bool {
 	o := r.objects[op.Source]
 	return o != nil && o.created != nil
-}
-
-// top is a heap of layers, the highest rank first.
-type top []layer
-
-func (t top) Len() int           { return len(t) }
-func (t top) Less(i, j int) bool { return t[i].rank > t[j].rank }
-func (t top) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-
-// Push and Pop are for container/heap.
-func (t *top) Push(x any) { *t = append(*t, x.(layer)) }
-
-// Pop removes the last element.
-func (t *top) Pop() any {
-	last := (*t)[len(*t)-1]
-	*t = (*t)[:len(*t)-1]
-	return last
-}
-
-// flatten calls fn for each range, ascending, with the operation whose layer is uppermost there.
-func flatten(layers []layer, fn func(off, end uint64, op *Op)) {
-	slices.SortFunc(layers, func(a, b layer) int {
-		switch {
-		case a.off < b.off:
-			return -1
-		case a.off > b.off:
-			return 1
-		}
-		return 0
-	})
-	var over top
-	var cur layer // what is uppermost from cur.off on; not yet told
-	tell := func(end uint64) {
-		if cur.op != nil && cur.off < end {
-			fn(cur.off, end, cur.op)
-		}
-		cur = layer{}
-	}
-	// uppermost makes the uppermost layer at position at the current one, telling what ends.
-	uppermost := func(at uint64) {
-		for len(over) > 0 && over[0].end <= at {
-			heap.Pop(&over)
-		}
-		if len(over) == 0 {
-			tell(at)
-			return
-		}
-		if cur.op != over[0].op {
-			tell(at)
-			cur = layer{off: at, end: over[0].end, op: over[0].op}
-		}
-	}
-	advance := func(to uint64) {
-		for len(over) > 0 && over[0].end <= to {
-			uppermost(over[0].end)
-		}
-	}
-	for _, ly := range layers {
-		advance(ly.off)
-		heap.Push(&over, ly)
-		uppermost(ly.off)
-	}
-	advance(math.MaxUint64)
 }

@@ -91,3 +91,29 @@ type Applied struct {
 // and, of a directory, its names. Somebody else changed them, or is about to. Earlier entries do not count any
 // more for these objects (for a directory: for the names in it).
 type Settled struct{ IDs []uint64 }
+
+// Redo tells that a recovery is about to act on the tree: from Time on, for a while, ctimes of the objects
+// IDs may be its own. A recovery that is itself cut short is so taken up by the next one.
+type Redo struct {
+	Time int64
+	IDs  []uint64
+	// Made are objects that were nowhere and that it made anew.
+	Made []Made
+}
+
+// Made is an object that a recovery made anew: what it is on the host from then on.
+type Made struct {
+	ID    uint64
+	Ident Ident
+}
+
+// Entry is one entry of the log: one of the pointers is set.
+type Entry struct {
+	LSN     LSN
+	Cut     *Cut
+	Note    *Note
+	Abort   *Abort
+	Applied *Applied
+	Settled *Settled
+	Redo    *Redo
+}
