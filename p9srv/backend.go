@@ -102,6 +102,13 @@ type File interface {
 	Close(ctx context.Context) error
 }
 
+// DirAppender is a File that lists a directory without making a string of each name.
+type DirAppender interface {
+	// AppendDir appends the entries that ReadDir would give to b, as an Rreaddir carries
+	// them, as many as make it at most so long; more says that one did not fit.
+	AppendDir(ctx context.Context, cookie uint64, b []byte, most int) (_ []byte, more bool, err error)
+}
+
 // Committer is a Backend whose clients may cache and write behind: what the
 // session layer needs of it beyond Backend.
 type Committer interface {

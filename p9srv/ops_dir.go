@@ -1,6 +1,7 @@
 package p9srv
 
 import (
+	"context"
 	"syscall"
 
 	"echo9/internal/wire"
@@ -319,16 +320,7 @@ func (r *request) readdir() error {
 		return err
 	}
 	p := newBuffer(most)
-	b := p.b[:wire.RreadOverhead]
-	short := false
-	err := o.ReadDir(r, m.Offset, func(e wire.Dirent) bool {
-		if len(b)+wire.DirentSize(e.Name) > most {
-			short = true
-			return false
-		}
-		b = wire.AppendDirent(b, &e)
-		return true
-	})
+	b, short, err := appendDir(r, o, m.Offset, p.b[:wire.RreadOverhead], most)
 	if err == nil && short && len(b) == wire.RreadOverhead {
 		err = syscall.EINVAL // not even one entry fits, and none would look like the end
 	}
@@ -341,4 +333,19 @@ func (r *request) readdir() error {
 	p.b = b
 	r.frame = p
 	return nil
+}
+
+// appendDir appends the entries after cookie to b, as many as make it at most so long.
+func appendDir(ctx context.Context, f File, cookie uint64, b []byte, most int) (_ []byte, short bool, err error) {
+	if a, ok := f.(DirAppender); ok {
+		return a.AppendDir(ctx, cookie, b, most)
+	}
+	err = f.ReadDir(ctx, cookie, func(e wire.Dirent) bool {
+		if short = len(b)+wire.DirentSize(len(e.Name)) > most; short {
+			return false
+		}
+		b = wire.AppendDirent(b, e.QID, e.Offset, e.Type, e.Name)
+		return true
+	})
+	return b, short, err
 }

@@ -8,12 +8,13 @@ import (
 // direntFixed is qid[13] offset[8] type[1] and the length of name[s].
 const direntFixed = qidSize + 8 + 1 + 2
 
-// DirentSize is the size of an entry of that name in an Rreaddir.
-func DirentSize(name string) int { return direntFixed + len(name) }
+// DirentSize is the size of an entry with so long a name in an Rreaddir.
+func DirentSize(name int) int { return direntFixed + name }
 
 // AppendDirent appends an entry to the Data of an Rreaddir.
-func AppendDirent(b []byte, e *Dirent) []byte {
-	return putString(append(put64(putQID(b, e.QID), e.Offset), e.Type), e.Name)
+func AppendDirent[S string | []byte](b []byte, qid QID, offset uint64, typ uint8, name S) []byte {
+	b = append(put64(putQID(b, qid), offset), typ)
+	return append(put16(b, uint16(len(name))), name...)
 }
 
 // Entries are the entries of a decoded Rreaddir.

@@ -314,7 +314,7 @@ func TestSynopsesAreTrue(t *testing.T) {
 		t.Errorf("there is no %s", name)
 	}
 	e := Dirent{QID: QID{1, 2, 3}, Offset: 4, Type: 5, Name: "six"}
-	if err := checkLayout(structures, "dirent", AppendDirent(nil, &e), reflect.ValueOf(e)); err != nil {
+	if err := checkLayout(structures, "dirent", AppendDirent(nil, e.QID, e.Offset, e.Type, e.Name), reflect.ValueOf(e)); err != nil {
 		t.Errorf("dirent: %v", err)
 	}
 }

@@ -27,7 +27,7 @@ func sample(typ uint8) Message {
 		for range 2 {
 			var e Dirent
 			s.fill(reflect.ValueOf(&e).Elem())
-			m.Data = AppendDirent(m.Data, &e)
+			m.Data = AppendDirent(m.Data, e.QID, e.Offset, e.Type, e.Name)
 		}
 	case *Tcommit:
 		m.Records = nil

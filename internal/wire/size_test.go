@@ -73,8 +73,8 @@ func TestPayloadsFillTheMsize(t *testing.T) {
 		t.Error("an msize smaller than the overhead")
 	}
 	e := Dirent{Name: "name"}
-	if n := len(AppendDirent(nil, &e)); n != DirentSize("name") {
-		t.Errorf("an entry has %d bytes, not %d", n, DirentSize("name"))
+	if n := len(AppendDirent(nil, e.QID, e.Offset, e.Type, e.Name)); n != DirentSize(len("name")) {
+		t.Errorf("an entry has %d bytes, not %d", n, DirentSize(len("name")))
 	}
 }
 
@@ -83,7 +83,7 @@ func TestEntries(t *testing.T) {
 	var again []byte
 	n := 0
 	for e := range m.Entries() {
-		again = AppendDirent(again, &e)
+		again = AppendDirent(again, e.QID, e.Offset, e.Type, e.Name)
 		n++
 	}
 	if n != 2 || string(again) != string(m.Data) {

@@ -109,7 +109,7 @@ func drawMessage(t *rapid.T, typ uint8) Message {
 		for range rapid.IntRange(0, 4).Draw(t, "entries") {
 			var e Dirent
 			draw(t, reflect.ValueOf(&e).Elem())
-			m.Data = AppendDirent(m.Data, &e)
+			m.Data = AppendDirent(m.Data, e.QID, e.Offset, e.Type, e.Name)
 		}
 	}
 	return m

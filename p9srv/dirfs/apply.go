@@ -206,7 +206,7 @@ func (a *apply) rollback() {
 	for _, o := range a.list {
 		if o.created() && o.n != nil {
 			a.fs.mu.Lock()
-			o.n.gone = true
+			o.n.goneLocked()
 			a.fs.mu.Unlock()
 		}
 	}

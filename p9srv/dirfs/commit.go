@@ -145,7 +145,7 @@ func (a *apply) settleLost(o *cutObj) {
 		}
 	}
 	fs.mu.Lock()
-	n.gone = true
+	n.goneLocked()
 	fs.mu.Unlock()
 	fs.ids.remove(n.id)
 }

@@ -112,6 +112,9 @@ func (f *file) Close(ctx context.Context) error {
 	closed := false
 	f.once.Do(func() {
 		closed = true
+		if f.dir != nil {
+			f.dir.close()
+		}
 		e := unix.Close(f.fd)
 		fs := f.n.fs
 		fs.mu.Lock()
@@ -220,6 +223,18 @@ func (f *file) Allocate(ctx context.Context, mode uint32, off, length uint64) er
 		return fmt.Errorf("allocate: %w", err)
 	}
 	return nil
+}
+
+// AppendDir lists a directory for the wire.
+func (f *file) AppendDir(ctx context.Context, cookie uint64, b []byte, most int) ([]byte, bool, error) {
+	if f.dir == nil {
+		return b, false, fmt.Errorf("read directory: %w", syscall.ENOTDIR)
+	}
+	b, more, err := f.dir.appendTo(ctx, cookie, b, most)
+	if err != nil {
+		return b, false, fmt.Errorf("read directory: %w", err)
+	}
+	return b, more, nil
 }
 
 // ReadDir lists a directory.

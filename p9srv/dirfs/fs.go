@@ -67,8 +67,9 @@ type FS struct {
 	mu    sync.Mutex
 	byID  map[uint64]*node
 	byKey map[devIno]*node
-	lru   node // the ends of the list of nodes with a descriptor: newer is the oldest
-	nfds  int
+	lru   node                           // the ends of the list of nodes with a descriptor: newer is the oldest
+	nfds  int                            // nodes in byID that have a descriptor
+	ngone int                            // nodes in byID that are gone
 	kept  map[uint64]map[uint64]struct{} // session → objects kept alive for it
 
 	fail     func(step string, n int) error // tests: makes a step of a cut fail

@@ -80,7 +80,8 @@ func (fs *FS) freeOrphan(n *node) {
 		fs.logf("free object %d, which no session keeps: %v", n.id, err)
 	}
 	fs.mu.Lock()
-	n.orphan, n.gone = false, true
+	n.orphan = false
+	n.goneLocked()
 	fs.mu.Unlock()
 	fs.ids.remove(n.id)
 }

@@ -167,7 +167,7 @@ func (a *apply) adoptNew(o *cutObj, fd, path int, st *unix.Statx_t, at place) er
 	}
 	fs.mu.Lock()
 	if old := fs.byKey[n.key]; old != nil {
-		old.gone = true
+		old.goneLocked()
 	}
 	fs.byKey[n.key], fs.byID[n.id] = n, n
 	if path >= 0 {

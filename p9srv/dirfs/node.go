@@ -93,6 +93,9 @@ func (fs *FS) forgetLocked(n *node) {
 	fs.unlistLocked(n)
 	if fs.byID[n.id] == n {
 		delete(fs.byID, n.id)
+		if n.gone {
+			fs.ngone--
+		}
 	}
 	if fs.byKey[n.key] == n {
 		delete(fs.byKey, n.key)
@@ -233,10 +236,14 @@ func (fs *FS) locate(n *node, handle string, parent uint64, name string) (int, e
 	}
 	fs.mu.Lock()
 	p := fs.byID[parent]
+	if p != nil {
+		p.refs++ // it stays in the table
+	}
 	fs.mu.Unlock()
 	if p == nil {
 		return -1, syscall.ESTALE
 	}
+	defer p.Release()
 	pfd, err := p.pin()
 	if err != nil {
 		return -1, err
@@ -262,10 +269,18 @@ func (n *node) verified(dirfd int, name string) (int, error) {
 	return -1, syscall.ESTALE
 }
 
+// goneLocked notes that n has no name any more, or its inode is gone.
+func (n *node) goneLocked() {
+	if !n.gone && n.fs.byID[n.id] == n {
+		n.fs.ngone++
+	}
+	n.gone = true
+}
+
 // markGone notes that n's inode no longer exists.
 func (fs *FS) markGone(n *node) {
 	fs.mu.Lock()
-	n.gone = true
+	n.goneLocked()
 	fs.mu.Unlock()
 	fs.ids.remove(n.id)
 }
@@ -300,7 +315,7 @@ func (fs *FS) intern(fd int, st *unix.Statx_t, ident identity, parent uint64, na
 	var extra []int
 	if n != nil && (n.tag != ident.tag || n.gone) {
 		// The inode number belongs to another inode now.
-		n.gone = true
+		n.goneLocked()
 		delete(fs.byKey, key)
 		fs.ids.remove(n.id)
 		n = nil

@@ -16,6 +16,9 @@ import (
 // dirBuffer is what one getdents64 may bring.
 const dirBuffer = 64 << 10
 
+// dirBuffers go around: a listing needs one while it is going on.
+var dirBuffers = sync.Pool{New: func() any { return new([dirBuffer]byte) }}
+
 // dirFile lists a directory. What the host gave and nobody asked for yet waits in buf
 // for the next call, if that goes on where the last one ended.
 type dirFile struct {
@@ -23,12 +26,13 @@ type dirFile struct {
 	fd int
 
 	mu   sync.Mutex
-	buf  []byte   // the whole buffer, nil when nothing is in it
-	rest []byte   // its entries that were not delivered
-	text string   // the same as rest: names are parts of it, so that they cost no allocation each
-	odd  []uint64 // inode numbers in buf that may not be ids
-	at   uint64   // cookie of the position before rest
-	pos  uint64   // cookie where the host goes on
+	buf  *[dirBuffer]byte // nil when nothing is in it
+	size int              // what the host gave
+	rest []byte           // the entries of it that were not delivered
+	text string           // buf[:size] when somebody wants names as strings: they are parts of it, so that they cost no allocation each
+	odd  []uint64         // inode numbers in buf that may not be ids
+	at   uint64           // cookie of the position before rest
+	pos  uint64           // cookie where the host goes on
 
 	// all is the whole listing, where the host's cookies do not hold when names come and go (overlayfs counts
 	// entries, and counts anew after a change). A cookie is the number of entries before: starts has their offsets.
@@ -36,16 +40,61 @@ type dirFile struct {
 	starts []int
 }
 
-// read delivers the entries after cookie. The cookies are the host's own, which stay
-// valid while the directory is open.
+// read delivers the entries after cookie.
 func (d *dirFile) read(ctx context.Context, cookie uint64, fn func(wire.Dirent) bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.each(ctx, cookie, func(ent []byte, offset uint64) bool {
+		qid, typ, ok := d.entry(ent)
+		if !ok {
+			return true
+		}
+		return fn(wire.Dirent{QID: qid, Offset: offset, Type: typ, Name: d.name(ent)})
+	})
+}
+
+// appendTo appends the entries after cookie to b as an Rreaddir carries them, as
+// many as make it at most so long; more says that there is one that did not fit.
+func (d *dirFile) appendTo(ctx context.Context, cookie uint64, b []byte, most int) (_ []byte, more bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err = d.each(ctx, cookie, func(ent []byte, offset uint64) bool {
+		qid, typ, ok := d.entry(ent)
+		if !ok {
+			return true
+		}
+		name := entryName(ent)
+		if more = len(b)+wire.DirentSize(len(name)) > most; more {
+			return false
+		}
+		b = wire.AppendDirent(b, qid, offset, typ, name)
+		return true
+	})
+	return b, more, err
+}
+
+// close gives the buffer back.
+func (d *dirFile) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.drop()
+}
+
+func (d *dirFile) drop() {
+	if d.buf != nil {
+		dirBuffers.Put(d.buf)
+	}
+	d.buf, d.size, d.rest, d.text = nil, 0, nil, ""
+}
+
+// each calls fn for the linux_dirent64 after cookie, until it answers false, with
+// the cookie to go on after it: the host's own, which stay valid while the directory is open. d.mu is held.
+func (d *dirFile) each(ctx context.Context, cookie uint64, fn func(ent []byte, offset uint64) bool) error {
 	if d.n.removed() {
 		return nil
 	}
 	if d.n.fs.kind == unix.OVERLAYFS_SUPER_MAGIC {
-		return d.readWhole(ctx, cookie, fn)
+		return d.eachOfWhole(ctx, cookie, fn)
 	}
 	if cookie != d.at || cookie == 0 || len(d.rest) == 0 {
 		d.rest, d.at = nil, cookie
@@ -59,25 +108,22 @@ func (d *dirFile) read(ctx context.Context, cookie uint64, fn func(wire.Dirent) 
 				return err
 			}
 			if len(d.rest) == 0 {
-				d.buf = nil
+				d.drop()
 				return nil
 			}
 		}
+		offset := binary.NativeEndian.Uint64(d.rest[8:])
 		reclen := int(binary.NativeEndian.Uint16(d.rest[16:]))
-		ent, ok, err := d.entry(d.rest[:reclen], d.text[len(d.text)-len(d.rest):])
-		if err != nil {
-			return err
-		}
-		if ok && !fn(ent) {
+		if !fn(d.rest[:reclen], offset) {
 			return nil
 		}
-		d.at = uint64(binary.NativeEndian.Uint64(d.rest[8:]))
+		d.at = offset
 		d.rest = d.rest[reclen:]
 	}
 }
 
-// readWhole delivers the entries after cookie of a listing that was taken as a whole at its start.
-func (d *dirFile) readWhole(ctx context.Context, cookie uint64, fn func(wire.Dirent) bool) error {
+// eachOfWhole does it for a listing that was taken as a whole at its start.
+func (d *dirFile) eachOfWhole(ctx context.Context, cookie uint64, fn func(ent []byte, offset uint64) bool) error {
 	if cookie == 0 {
 		d.all, d.starts, d.rest, d.at = nil, nil, nil, 0
 		for {
@@ -95,7 +141,7 @@ func (d *dirFile) readWhole(ctx context.Context, cookie uint64, fn func(wire.Dir
 			}
 			d.all, d.at = append(d.all, d.rest...), d.pos
 		}
-		d.buf, d.rest, d.text = nil, nil, string(d.all)
+		d.drop()
 		d.odd = d.n.fs.oddInodes(d.all, nil)
 	}
 	if cookie > uint64(len(d.starts)) {
@@ -103,12 +149,7 @@ func (d *dirFile) readWhole(ctx context.Context, cookie uint64, fn func(wire.Dir
 	}
 	for i, at := range d.starts[cookie:] {
 		reclen := int(binary.NativeEndian.Uint16(d.all[at+16:]))
-		ent, ok, err := d.entry(d.all[at:at+reclen], d.text[at:])
-		if err != nil {
-			return err
-		}
-		ent.Offset = cookie + uint64(i) + 1
-		if ok && !fn(ent) {
+		if !fn(d.all[at:at+reclen], cookie+uint64(i)+1) {
 			return nil
 		}
 	}
@@ -124,10 +165,10 @@ func (d *dirFile) fill() error {
 		d.pos = d.at
 	}
 	if d.buf == nil {
-		d.buf = make([]byte, dirBuffer)
+		d.buf = dirBuffers.Get().(*[dirBuffer]byte)
 	}
 	for {
-		k, err := unix.Getdents(d.fd, d.buf)
+		k, err := unix.Getdents(d.fd, d.buf[:])
 		if err == syscall.EINTR {
 			continue
 		}
@@ -138,7 +179,7 @@ func (d *dirFile) fill() error {
 			d.rest = nil
 			return err
 		}
-		d.rest, d.text = d.buf[:k], string(d.buf[:k])
+		d.size, d.rest, d.text = k, d.buf[:k], ""
 		d.odd = d.n.fs.oddInodes(d.rest, d.odd[:0])
 		for b := d.rest; len(b) > 0; b = b[binary.NativeEndian.Uint16(b[16:]):] {
 			d.pos = binary.NativeEndian.Uint64(b[8:])
@@ -147,39 +188,51 @@ func (d *dirFile) fill() error {
 	}
 }
 
-// entry makes a Dirent of one linux_dirent64, whose text begins with the same bytes; not ok: it is hidden, or gone.
-func (d *dirFile) entry(b []byte, text string) (wire.Dirent, bool, error) {
-	end := len(b)
-	if i := bytes.IndexByte(b[19:], 0); i >= 0 {
-		end = 19 + i
+// entryName is the name in a linux_dirent64, which is padded with NULs.
+func entryName(ent []byte) []byte {
+	name := ent[19:]
+	if i := bytes.IndexByte(name, 0); i >= 0 {
+		name = name[:i]
 	}
-	e := wire.Dirent{
-		Name: text[19:end], Type: b[18],
-		Offset: binary.NativeEndian.Uint64(b[8:]),
-		QID:    wire.QID{Path: binary.NativeEndian.Uint64(b[0:])},
+	return name
+}
+
+// name is the name of an entry of d.rest, its first, or of d.all, as a string.
+func (d *dirFile) name(ent []byte) string {
+	name := entryName(ent)
+	if len(d.rest) == 0 {
+		return string(name)
 	}
+	if d.text == "" {
+		d.text = string(d.buf[:d.size])
+	}
+	return d.text[d.size-len(d.rest)+19:][:len(name)]
+}
+
+// entry tells the qid and the type of a linux_dirent64; not ok: it is hidden, or gone.
+func (d *dirFile) entry(ent []byte) (q wire.QID, typ uint8, ok bool) {
 	n, fs := d.n, d.n.fs
+	q.Path, typ = binary.NativeEndian.Uint64(ent), ent[18]
+	name := entryName(ent)
 	switch {
-	case n.reserved(e.Name):
-		return e, false, nil
-	case e.Name == ".", e.Name == ".." && n == fs.root:
-		e.QID = n.QID()
-		return e, true, nil
+	case n == fs.root && n.reserved(string(name)):
+		return q, typ, false
+	case string(name) == ".", string(name) == ".." && n == fs.root:
+		return n.QID(), typ, true
 	}
-	if e.Type == unix.DT_UNKNOWN || fs.manyDevices() || d.isOdd(e.QID.Path) {
-		id, typ, err := fs.entryID(n, d.fd, e.Name)
-		if err != nil {
-			return e, false, nil // it went away meanwhile, or is out of the export
+	if typ == unix.DT_UNKNOWN || fs.manyDevices() || d.isOdd(q.Path) {
+		var err error
+		if q.Path, typ, err = fs.entryID(n, d.fd, string(name)); err != nil {
+			return q, typ, false // it went away meanwhile, or is out of the export
 		}
-		e.QID.Path, e.Type = id, typ
 	}
-	switch e.Type {
+	switch typ {
 	case unix.DT_DIR:
-		e.QID.Type = wire.QTDir
+		q.Type = wire.QTDir
 	case unix.DT_LNK:
-		e.QID.Type = wire.QTSymlink
+		q.Type = wire.QTSymlink
 	}
-	return e, true, nil
+	return q, typ, true
 }
 
 // isOdd says whether an inode number in the buffer may not be the id.
@@ -200,10 +253,16 @@ func (fs *FS) oddInodes(buf []byte, dst []uint64) []uint64 {
 	defer fs.mu.Unlock()
 	fs.ids.mu.Lock()
 	defer fs.ids.mu.Unlock()
+	// Mostly every node has its descriptor, and then no node needs a look: it would cost
+	// more than all the rest of a listing but the host's own part.
+	sure := len(fs.byID) == fs.nfds && fs.ngone == 0
 	for ; len(buf) > 0; buf = buf[binary.NativeEndian.Uint16(buf[16:]):] {
 		ino := binary.NativeEndian.Uint64(buf)
 		if ino == 0 || ino >= firstTableID || len(fs.ids.inos) > 0 && fs.ids.inos[ino] != 0 {
 			dst = append(dst, ino)
+			continue
+		}
+		if sure {
 			continue
 		}
 		// An id that a node has which may be gone does not go to the inode's next owner.

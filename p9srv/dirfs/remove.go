@@ -51,7 +51,7 @@ func (fs *FS) lost(n *node, dir *node, name string, removed bool) {
 		fs.mu.Lock()
 		switch {
 		case err != nil || st.Nlink == 0:
-			n.gone = true
+			n.goneLocked()
 		case n.parent == dir.id && n.name == name:
 			// Another name exists that we may not know.
 			n.parent, n.name = 0, ""
