@@ -97,8 +97,6 @@ type Settled struct{ IDs []uint64 }
 type Redo struct {
 	Time int64
 	IDs  []uint64
-	// Dirs are the directories that it changes names in.
-	Dirs []uint64
 	// Made are objects that were nowhere and that it made anew.
 	Made []Made
 }
