@@ -34,6 +34,8 @@ type committing struct {
 	// suspects are the objects that a loss made doubtful; true: those above have forgotten them.
 	suspects map[*node]bool
 	waiters  map[uint64]*error // operations whose caller wants to know what becomes of them
+	// copying is how many bytes pending operations copy at the server.
+	copying int64
 	// unreported losses are told by the next Sync.
 	unreported int
 }
@@ -398,6 +400,7 @@ func (f *FS) applied(number uint64, ops []*order.Op, records []cut.Record) {
 	}
 	seen := make(map[uint64]struct{})
 	for _, op := range ops {
+		f.copyDone(op)
 		n := f.nodes[op.ID]
 		if n != nil {
 			switch op.Kind {

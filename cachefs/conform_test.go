@@ -116,7 +116,7 @@ func object(t *testing.T, f *FS, name string) p9srv.Object {
 	return o
 }
 
-func open(t *testing.T, f *FS, name string, flags uint32) p9srv.File {
+func open(t *testing.T, f *FS, name string, flags uint32) *File {
 	t.Helper()
 	h, err := f.OpenFile(bg, name, flags, 0o644)
 	ok(t, err)
@@ -223,7 +223,7 @@ func conformOpenFlags(t *testing.T, f *FS) {
 	fails(t, err, syscall.EEXIST)
 	_, err = f.OpenFile(bg, "f/x", wire.ORdonly, 0)
 	fails(t, err, syscall.ENOTDIR)
-	h := open(t, f, "f", wire.ORdonly)
+	var h p9srv.File = open(t, f, "f", wire.ORdonly)
 	_, err = h.WriteAt(bg, []byte("x"), 0)
 	fails(t, err, syscall.EBADF)
 	ok(t, h.Close(bg))

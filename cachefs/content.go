@@ -1,6 +1,9 @@
 package cachefs
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // chunkSize is the unit in which cached file bytes are looked up and evicted.
 const chunkSize = 1 << 20
@@ -40,6 +43,9 @@ type content struct {
 	lru    *chunkList
 	chunks map[int64]*chunk
 	holes  []hole // sorted, disjoint; extents lie nowhere over them
+	// owed are ranges that an operation copies at the server: until it was applied nobody knows them. Sorted, disjoint,
+	// and nothing else lies over them.
+	owed []hole
 	// clean: operations up to this one are at the server, so what they wrote may be evicted.
 	clean uint64
 	// evictions counts evictions: bytes fetched before one are not installed after it.
@@ -55,7 +61,7 @@ type piece struct {
 
 // write lays b over the content at off. b becomes the content's and must not be changed.
 func (c *content) write(off int64, b []byte, seq uint64) {
-	c.cutHoles(off, off+int64(len(b)))
+	c.cutAll(off, off+int64(len(b)))
 	for len(b) > 0 {
 		ch := c.chunk(off / chunkSize)
 		n := min(int64(len(b)), (ch.idx+1)*chunkSize-off)
@@ -90,17 +96,54 @@ func (c *content) zero(off, end int64, seq uint64) {
 	if off >= end {
 		return
 	}
-	c.cutHoles(off, end)
+	c.cutAll(off, end)
 	c.removeExtents(off, end)
-	i := sort.Search(len(c.holes), func(i int) bool { return c.holes[i].off >= off })
-	c.holes = append(c.holes, hole{})
-	copy(c.holes[i+1:], c.holes[i:])
-	c.holes[i] = hole{off, end, seq}
+	c.holes = insertHole(c.holes, hole{off, end, seq})
+}
+
+// copied makes n bytes at off those that src has at from: as far as they are known, else they are owed by the operation seq.
+func (c *content) copied(off int64, src *content, from, n int64, seq uint64) {
+	c.cutAll(off, off+n)
+	c.removeExtents(off, off+n)
+	c.evictions++ // what is being fetched is from before
+	for at := from; at < from+n; {
+		if p, ok := src.at(at, from+n); ok {
+			to := off + p.off - from
+			if p.buf == nil {
+				c.zero(to, to+int64(p.n), seq)
+			} else {
+				c.write(to, p.buf[:p.n:p.n], seq)
+			}
+			at += int64(p.n)
+			continue
+		}
+		next := src.nextKnown(at, from+n)
+		c.owed = insertHole(c.owed, hole{off + at - from, off + next - from, seq})
+		at = next
+	}
+}
+
+// owes gives the first part of [off, end) that an operation owes which is not at the server, and that operation's number; 0 for none.
+func (c *content) owes(off, end int64) (from int64, seq uint64) {
+	for _, h := range c.owed {
+		if h.off < end && h.end > off && h.seq > c.clean {
+			return max(h.off, off), h.seq
+		}
+	}
+	return end, 0
+}
+
+func insertHole(list []hole, h hole) []hole {
+	i := sort.Search(len(list), func(i int) bool { return list[i].off >= h.off })
+	list = append(list, hole{})
+	copy(list[i+1:], list[i:])
+	list[i] = h
+	return list
 }
 
 // truncate forgets all from size on.
 func (c *content) truncate(size int64) {
-	c.cutHoles(size, 1<<63-1)
+	c.cutAll(size, 1<<63-1)
 	c.removeExtents(size, 1<<63-1)
 }
 
@@ -159,14 +202,17 @@ func (c *content) nextKnown(off, end int64) int64 {
 }
 
 // committed notes that operations up to seq are at the server.
-func (c *content) committed(seq uint64) { c.clean = max(c.clean, seq) }
+func (c *content) committed(seq uint64) {
+	c.clean = max(c.clean, seq)
+	c.owed = slices.DeleteFunc(c.owed, func(h hole) bool { return h.seq <= c.clean })
+}
 
 // drop forgets everything.
 func (c *content) drop() {
 	for _, ch := range c.chunks {
 		c.lru.forget(ch)
 	}
-	c.chunks, c.holes = nil, nil
+	c.chunks, c.holes, c.owed = nil, nil, nil
 	c.evictions++
 }
 
@@ -239,13 +285,19 @@ func (c *content) removeFrom(ch *chunk, off, end int64) {
 	}
 }
 
-// cutHoles takes [off, end) out of the holes.
-func (c *content) cutHoles(off, end int64) {
-	i := sort.Search(len(c.holes), func(i int) bool { return c.holes[i].end > off })
+// cutAll takes [off, end) out of the holes, and of what is owed.
+func (c *content) cutAll(off, end int64) {
+	c.holes = cutHoles(c.holes, off, end)
+	c.owed = cutHoles(c.owed, off, end)
+}
+
+// cutHoles takes [off, end) out of a list.
+func cutHoles(list []hole, off, end int64) []hole {
+	i := sort.Search(len(list), func(i int) bool { return list[i].end > off })
 	j := i
 	var left []hole
-	for ; j < len(c.holes) && c.holes[j].off < end; j++ {
-		h := c.holes[j]
+	for ; j < len(list) && list[j].off < end; j++ {
+		h := list[j]
 		if h.off < off {
 			left = append(left, hole{h.off, off, h.seq})
 		}
@@ -253,9 +305,10 @@ func (c *content) cutHoles(off, end int64) {
 			left = append(left, hole{end, h.end, h.seq})
 		}
 	}
-	if i != j {
-		c.holes = append(c.holes[:i], append(left, c.holes[j:]...)...)
+	if i == j {
+		return list
 	}
+	return append(list[:i], append(left, list[j:]...)...)
 }
 
 // remove takes [off, end) out of the chunk.

@@ -66,7 +66,9 @@ func (h *file) readAhead(from int64) {
 	}
 	h.aheadTo = end
 	if _, miss, missEnd := n.content().read(start, end); miss < missEnd {
-		n.fs.startFetch(n, h.uid(), miss, end)
+		if from, _ := n.content().owes(miss, end); from > miss {
+			n.fs.startFetch(n, h.uid(), miss, end)
+		}
 	}
 }
 
@@ -79,6 +81,10 @@ func (h *file) uid() uint32 {
 
 // fetch gives a function that waits until [off, end), at least from off on, was fetched. Called with f.mu held.
 func (f *FS) fetch(h *file, n *node, off, end int64) func(context.Context) error {
+	if from, seq := n.content().owes(off, end); from == off && seq != 0 {
+		// It is being copied at the server.
+		return f.nextDemand(&demand{why: "read", seqs: []uint64{seq}})
+	}
 	for _, fe := range n.fetches {
 		if fe.off <= off && off < fe.end {
 			return f.fetched(fe)
@@ -102,6 +108,7 @@ func (f *FS) fetched(fe *fetch) func(context.Context) error {
 // startFetch begins to fetch what is not known of [off, end), up to what is known or on its way. Called with f.mu held.
 func (f *FS) startFetch(n *node, uid uint32, off, end int64) *fetch {
 	end = n.content().nextKnown(off, end)
+	end, _ = n.content().owes(off, end)
 	for _, fe := range n.fetches {
 		if fe.off > off {
 			end = min(end, fe.off)

@@ -68,6 +68,7 @@ func (f *FS) taken(cut, ids []uint64) {
 func (f *FS) drop(seqs []uint64, errno syscall.Errno, reason string, quiet bool) {
 	ops := f.log.Drop(seqs...)
 	for _, op := range ops {
+		f.copyDone(op)
 		if w := f.waiters[op.Seq]; w != nil {
 			if *w == nil {
 				*w = errno

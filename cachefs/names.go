@@ -172,8 +172,7 @@ func (n *node) make(ctx context.Context, cred *p9srv.Cred, name string, b birth)
 
 // create brings an object into being in dir, whose token is pinned and in which the name is free. Called with fs.mu held.
 func (t *turn) create(dir *node, name string, b birth) (*node, error) {
-	f, cred := t.fs, t.cred
-	if err := access(cred, &dir.attr, mayWrite|mayExec); err != nil {
+	if err := access(t.cred, &dir.attr, mayWrite|mayExec); err != nil {
 		return nil, err
 	}
 	if dir.attr.Nlink == 0 {
@@ -182,9 +181,31 @@ func (t *turn) create(dir *node, name string, b birth) (*node, error) {
 	if b.kind == order.Mkdir && dir.attr.Nlink >= maxLinks {
 		return nil, syscall.EMLINK
 	}
-	acl, err := t.inherit(dir, &b)
+	c, acl, err := t.bear(dir, b)
 	if err != nil {
 		return nil, err
+	}
+	if b.kind == order.Mkdir {
+		dir.attr.Nlink++
+	}
+	dir.touch(true)
+	dir.ents.bind(name, c.qid, direntType(c.attr.Mode))
+	c.addUp(dir.id)
+	t.append(&order.Op{Kind: b.kind, ID: c.id, Dir: dir.id, Name: name, Mode: c.attr.Mode, UserID: c.attr.UID, GroupID: c.attr.GID,
+		Target: b.target, Rdev: b.rdev,
+		Attrs: []order.Attr{dir.final(bindTimes), c.final(cut.AttrAtime | cut.AttrMtime | cut.AttrCtime)}})
+	for _, x := range acl {
+		t.putXattr(c, x.name, x.value)
+	}
+	return c, nil
+}
+
+// bear makes the node of a new object with what it inherits from dir. Called with fs.mu held.
+func (t *turn) bear(dir *node, b birth) (*node, []xattrValue, error) {
+	f, cred := t.fs, t.cred
+	acl, err := t.inherit(dir, &b)
+	if err != nil {
+		return nil, nil, err
 	}
 	gid := b.gid
 	if gid == wire.NoUID || cred.UID != 0 && !inGroup(cred, gid) || f.session.UID != wire.NoUID {
@@ -201,7 +222,7 @@ func (t *turn) create(dir *node, name string, b birth) (*node, error) {
 	}
 	id, err := f.newID(t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 
 	c := f.nodeFor(wire.QID{Type: qidType(b.mode), Path: id})
@@ -214,21 +235,11 @@ func (t *turn) create(dir *node, name string, b birth) (*node, error) {
 		c.attr.Nlink = 2
 		c.attr.Size, c.attr.Blocks = 4096, 8
 		c.ents.complete = true
-		dir.attr.Nlink++
 	case order.Symlink:
 		c.attr.Size = uint64(len(b.target))
 		c.target, c.targetOK = b.target, true
 	}
-	dir.touch(true)
-	dir.ents.bind(name, c.qid, direntType(b.mode))
-	c.addUp(dir.id)
-	t.append(&order.Op{Kind: b.kind, ID: id, Dir: dir.id, Name: name, Mode: b.mode, UserID: cred.UID, GroupID: gid,
-		Target: b.target, Rdev: b.rdev,
-		Attrs: []order.Attr{dir.final(bindTimes), c.final(cut.AttrAtime | cut.AttrMtime | cut.AttrCtime)}})
-	for _, x := range acl {
-		t.putXattr(c, x.name, x.value)
-	}
-	return c, nil
+	return c, acl, nil
 }
 
 // Link gives target a further name.
@@ -265,12 +276,13 @@ func (n *node) Link(ctx context.Context, cred *p9srv.Cred, target p9srv.Object, 
 			return err
 		}
 		switch {
-		case n.attr.Nlink == 0 || c.attr.Nlink == 0:
+		case n.attr.Nlink == 0 || c.attr.Nlink == 0 && !c.linkable:
 			return syscall.ENOENT
 		case c.attr.Nlink >= maxLinks:
 			return syscall.EMLINK
 		}
 		c.attr.Nlink++
+		c.linkable = false
 		c.touch(false)
 		n.touch(true)
 		n.ents.bind(name, c.qid, direntType(c.attr.Mode))

@@ -46,6 +46,8 @@ type node struct {
 	fresh bool
 	// kept: the server keeps the object for us though it may have no name; owed a release.
 	kept bool
+	// linkable: it has no name, and may still get one.
+	linkable bool
 	// gone: the object is known to be no more; everything fails with ESTALE.
 	gone bool
 

@@ -3,6 +3,8 @@ package p9srv
 import (
 	"context"
 	"time"
+
+	"echo9/internal/wire"
 )
 
 // Revocation names an object of which a Coherent backend is about to give something up.
@@ -45,3 +47,15 @@ type Flusher interface {
 // so far comes before all that is done later. It is never stored. Where every
 // operation is done when it returns it does nothing.
 const BarrierXattr = "user.echo9.barrier"
+
+// Nameless is what a directory offers that can make files without a name (O_TMPFILE). Such a file may get one by Link
+// while it is open, unless flags has O_EXCL; without one it is no more when it is closed.
+type Nameless interface {
+	Tmpfile(ctx context.Context, cred *Cred, flags, mode, gid uint32) (Object, File, wire.Attr, error)
+}
+
+// Copier is what a File offers that can be copied to where it is kept, without its bytes coming here: at most n bytes at
+// fromOff of from go to off. Fewer are copied at the end of from, or if that many would take long. EXDEV: read and write instead.
+type Copier interface {
+	CopyFrom(ctx context.Context, from File, fromOff, off, n int64) (int64, error)
+}

@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"errors"
+	"math"
 	"syscall"
 
 	"echo9/internal/wire"
@@ -214,9 +215,31 @@ func (f *fileSystem) Lseek(<-chan struct{}, *fuse.LseekIn, *fuse.LseekOut) fuse.
 	return fuse.ENOSYS
 }
 
-// CopyFileRange is left to the kernel, which reads and writes.
-func (f *fileSystem) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
-	return 0, fuse.ENOSYS
+// CopyFileRange has the backend copy where the bytes are. EXDEV and EOPNOTSUPP leave it to the kernel, which reads and writes.
+func (f *fileSystem) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	copied := int64(0)
+	st := f.withHandle(cancel, &in.InHeader, in.FhIn, func(r *request, from *handle) error {
+		to := f.handles.get(in.FhOut)
+		if to == nil {
+			return syscall.EBADF
+		}
+		if in.Flags != 0 || in.OffIn > math.MaxInt64 || in.OffOut > math.MaxInt64 {
+			return syscall.EINVAL
+		}
+		file, ok := to.file.(p9srv.Copier)
+		if !ok {
+			return syscall.EOPNOTSUPP
+		}
+		for _, n := range []*node{from.n, to.n} {
+			if err := f.settle(r, n); err != nil {
+				return err
+			}
+		}
+		var err error
+		copied, err = file.CopyFrom(r, from.file, int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, 1<<30)))
+		return err
+	})
+	return uint32(copied), st
 }
 
 // Ioctl knows none.

@@ -175,9 +175,29 @@ func (f *fileSystem) Create(cancel <-chan struct{}, in *fuse.CreateIn, name stri
 	return fuse.OK
 }
 
-// Tmpfile would make a file without a name.
-func (f *fileSystem) Tmpfile(<-chan struct{}, *fuse.CreateIn, *fuse.CreateOut) fuse.Status {
-	return fuse.Status(syscall.EOPNOTSUPP)
+// Tmpfile makes a file without a name: O_TMPFILE.
+func (f *fileSystem) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	r := f.begin(cancel, &in.InHeader)
+	defer r.end()
+	dir, obj := f.nodes.acquire(in.NodeId)
+	if dir == nil {
+		return estale
+	}
+	defer f.nodes.release(dir)
+	maker, ok := obj.(p9srv.Nameless)
+	if !ok {
+		return fuse.Status(syscall.EOPNOTSUPP)
+	}
+	stamp := f.stamp()
+	cred := f.cred(&in.InHeader)
+	made, file, attr, err := maker.Tmpfile(r, cred, openFlags(in.Flags), in.Mode, in.Gid)
+	if err != nil {
+		return f.status(err)
+	}
+	f.entry(nil, "", made, &attr, stamp, false, &out.EntryOut)
+	n, _ := f.nodes.acquire(out.NodeId) // just entered, and the kernel cannot forget it yet
+	f.opened(n, file, in.Flags, cred, &out.OpenOut)
+	return fuse.OK
 }
 
 func (f *fileSystem) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
