@@ -30,6 +30,16 @@ func (q *queue) add(tag uint16, m wire.Message, msize uint32) int {
 		}
 		return size
 	}
+	if t, ok := m.(*wire.Tcommit); ok {
+		size := wire.TcommitSize(t)
+		if size <= int(msize) {
+			q.tail = wire.AppendTcommit(q.tail, tag, t, copyBelow, func(frame, payload []byte) []byte {
+				q.bufs = append(q.bufs, frame, payload)
+				return nil
+			})
+		}
+		return size
+	}
 	before := len(q.tail)
 	q.tail = wire.AppendFrame(q.tail, tag, m)
 	size := len(q.tail) - before

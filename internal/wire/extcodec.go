@@ -170,15 +170,39 @@ func (m *Rreturn) appendTo(b []byte) []byte { return put32(b, m.Lease) }
 func (m *Rreturn) decode(d *dec)            { m.Lease = d.u32() }
 
 func (m *Tcommit) appendTo(b []byte) []byte {
-	b = put32(put32(put32(put64(b, m.Cut), m.Part), m.Flags), uint32(len(m.Fence)))
-	for _, f := range m.Fence {
-		b = append(put64(put64(b, f.ID), f.Gen), f.Mode)
-	}
-	b = put32(b, uint32(len(m.Records)))
+	b = m.appendHead(b)
 	for i := range m.Records {
 		b = putRecord(b, &m.Records[i])
 	}
 	return b
+}
+
+// appendHead appends what precedes the records.
+func (m *Tcommit) appendHead(b []byte) []byte {
+	b = put32(put32(put32(put64(b, m.Cut), m.Part), m.Flags), uint32(len(m.Fence)))
+	for _, f := range m.Fence {
+		b = append(put64(put64(b, f.ID), f.Gen), f.Mode)
+	}
+	return put32(b, uint32(len(m.Records)))
+}
+
+// AppendTcommit appends a frame like AppendFrame, but for the bytes of data records
+// of at least so many: they are given to aside, with the frame up to them, which
+// answers where to go on.
+func AppendTcommit(dst []byte, tag uint16, m *Tcommit, least int, aside func(frame, payload []byte) []byte) []byte {
+	dst = m.appendHead(appendHeader(dst, TcommitSize(m), TypeTcommit, tag))
+	for i := range m.Records {
+		r := &m.Records[i]
+		if r.Kind != cut.Data || len(r.Bytes) < least {
+			dst = putRecord(dst, r)
+			continue
+		}
+		head := *r
+		head.Bytes = nil
+		dst = putRecord(dst, &head)
+		dst = aside(put32(dst[:len(dst)-4], uint32(len(r.Bytes))), r.Bytes)
+	}
+	return dst
 }
 func (m *Tcommit) decode(d *dec) {
 	m.Cut, m.Part, m.Flags, m.Fence = d.u64(), d.u32(), d.u32(), m.Fence[:0]

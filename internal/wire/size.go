@@ -31,6 +31,15 @@ const (
 	TgrantOverhead = HeaderSize + 4 + 4 + 4
 )
 
+// TcommitSize is the size of m's frame.
+func TcommitSize(m *Tcommit) int {
+	n := TcommitOverhead + len(m.Fence)*FenceSize
+	for i := range m.Records {
+		n += RecordSize(&m.Records[i])
+	}
+	return n
+}
+
 // RecordSize is the size of r in a Tcommit.
 func RecordSize(r *cut.Record) int {
 	switch r.Kind {

@@ -78,6 +78,28 @@ func TestPayloadsFillTheMsize(t *testing.T) {
 	}
 }
 
+// A Tcommit whose payloads are put aside is the same frame, and its size is told before.
+func TestTcommitInPieces(t *testing.T) {
+	m := sample(TypeTcommit).(*Tcommit)
+	m.Records = append(m.Records, cut.Record{Kind: cut.Data, ID: 9, Off: 77, Bytes: []byte("large enough")}, cut.Record{Kind: cut.Release, ID: 9})
+	whole := AppendFrame(nil, 7, m)
+	if n := TcommitSize(m); n != len(whole) {
+		t.Errorf("a size of %d is told for %d bytes", n, len(whole))
+	}
+	for least, want := range map[int]int{0: 2, 12: 1, 13: 0} {
+		var joined []byte
+		n := 0
+		rest := AppendTcommit(nil, 7, m, least, func(frame, payload []byte) []byte {
+			joined = append(append(joined, frame...), payload...)
+			n++
+			return nil
+		})
+		if joined = append(joined, rest...); string(joined) != string(whole) || n != want {
+			t.Errorf("from %d bytes on: %d payloads aside:\n%x, not\n%x", least, n, joined, whole)
+		}
+	}
+}
+
 func TestEntries(t *testing.T) {
 	m := sample(TypeRreaddir).(*Rreaddir)
 	var again []byte
