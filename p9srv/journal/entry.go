@@ -77,8 +77,12 @@ type Ctime struct {
 	Host, Shown int64
 }
 
-// Abort tells that a cut was undone and is refused.
-type Abort struct{ Cut LSN }
+// Abort tells that a cut was undone and is refused. Time is the host's when all was undone, 0
+// when that is not known: then a recovery sees to it.
+type Abort struct {
+	Cut  LSN
+	Time int64
+}
 
 // Applied tells the last cut of a client that was applied: written at checkpoints, so that it
 // outlives the entries.

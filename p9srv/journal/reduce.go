@@ -36,6 +36,7 @@ type CutState struct {
 	Cut     *Cut
 	Noted   bool // it was applied, and its ctimes are known
 	Aborted bool // it was undone, or is to be
+	ends    int64
 }
 
 // SlotKey is a name in a directory.
@@ -121,19 +122,22 @@ func reduce(entries []Entry, m mutant) *Plan {
 		idents: map[inoTag]uint64{}, byDir: map[uint64][]*Slot{}, finals: map[uint64][]*Slot{}, held: map[uint64][]*Slot{},
 	}
 	notes := map[LSN]*Note{}
-	aborted := map[LSN]bool{}
+	aborts := map[LSN]*Abort{}
 	for i := range entries {
 		switch e := &entries[i]; {
 		case e.Note != nil:
 			notes[e.Note.Cut] = e.Note
 		case e.Abort != nil:
-			aborted[e.Abort.Cut] = true
+			aborts[e.Abort.Cut] = e.Abort
 		}
 	}
 	for i := range entries {
 		switch e := &entries[i]; {
 		case e.Cut != nil:
-			c := CutState{LSN: e.LSN, Cut: e.Cut, Noted: notes[e.LSN] != nil, Aborted: aborted[e.LSN]}
+			c := CutState{LSN: e.LSN, Cut: e.Cut, Noted: notes[e.LSN] != nil, Aborted: aborts[e.LSN] != nil, ends: e.Cut.Time + underWay}
+			if a := aborts[e.LSN]; a != nil && a.Time != 0 {
+				c.ends = a.Time
+			}
 			p.Cuts = append(p.Cuts, c)
 			if c.Aborted && m == noInverse {
 				continue
@@ -238,7 +242,7 @@ func (p *Plan) addObject(c *CutState, o *Object, noted bool) {
 		}
 	}
 	if !noted {
-		g.ours = append(g.ours, ctimes{c.Cut.Time - coarse, c.Cut.Time + underWay})
+		g.ours = append(g.ours, ctimes{c.Cut.Time - coarse, c.ends})
 	}
 }
 
