@@ -101,6 +101,7 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 	if fs.opt.Mutant == mutantWrongOrder {
 		fs.log = order.NewBroken(fs.opt.Order)
 	}
+	fs.log.Locate(fs.parentsOf)
 	fs.idle.init()
 	fs.committing.init()
 	if err := fs.openSession(ctx); err != nil {

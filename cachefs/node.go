@@ -28,6 +28,9 @@ type node struct {
 	// up are the directories in which the object has names, as far as known; of a directory
 	// it is its parent, good as long as the directory's own token is held.
 	up []uint64
+	// was is the parent that a directory had when it was known last; 0: it never was. For the order of
+	// updates below it, where one that comes after too much does no harm.
+	was uint64
 
 	ents *entries // of a directory
 	data *content // of a regular file
@@ -165,8 +168,8 @@ func (n *node) forget() {
 	if n.listing != nil {
 		n.listing.torn = true
 	}
-	if n.ents != nil {
-		n.up = nil
+	if n.ents != nil && len(n.up) > 0 {
+		n.was, n.up = n.up[0], nil
 	}
 }
 
@@ -193,18 +196,20 @@ func (n *node) install(g *wire.Granted) {
 
 // addUp and dropUp keep the hints about n's directories.
 func (n *node) addUp(dir uint64) {
-	if n.ents != nil {
-		n.up = append(n.up[:0], dir)
+	if slices.Contains(n.up, dir) {
 		return
 	}
-	if !slices.Contains(n.up, dir) {
-		n.up = append(n.up, dir)
+	if n.ents != nil {
+		n.up = n.up[:0] // a directory has one name
 	}
+	n.up = append(n.up, dir)
+	n.fs.log.Moved(n.id)
 }
 
 func (n *node) dropUp(dir uint64) {
 	if i := slices.Index(n.up, dir); i >= 0 && (n.ents != nil || n.attr.Nlink < 2) {
-		n.up = slices.Delete(n.up, i, i+1)
+		n.up, n.was = slices.Delete(n.up, i, i+1), 0
+		n.fs.log.Moved(n.id)
 	}
 }
 

@@ -184,7 +184,7 @@ func (m *move) apply(t *turn) {
 		Exchange: m.exchange, IsDir: src.ents != nil}
 	reads := m.above
 	if src.ents != nil {
-		reads = append(reads, f.log.Below(src.id, f.parentsOf)...)
+		reads = append(reads, f.log.Below(src.id)...)
 	}
 	m.d1.touch(true)
 	if m.d1 != m.d2 {
@@ -196,7 +196,7 @@ func (m *move) apply(t *turn) {
 		op.Replaced, op.ReplacedIsDir = dst.id, dst.ents != nil
 		if m.exchange {
 			if dst.ents != nil {
-				reads = append(reads, f.log.Below(dst.id, f.parentsOf)...)
+				reads = append(reads, f.log.Below(dst.id)...)
 			}
 			dst.touch(false)
 			dst.moved(m.d2, m.d1)
@@ -233,8 +233,12 @@ func (n *node) moved(from, to *node) {
 
 // parentsOf gives the directories that an object has names in, as far as known. Called with fs.mu held.
 func (f *FS) parentsOf(id uint64) []uint64 {
-	if n := f.nodes[id]; n != nil {
+	switch n := f.nodes[id]; {
+	case n == nil:
+		return nil
+	case len(n.up) == 0 && n.was != 0:
+		return []uint64{n.was}
+	default:
 		return n.up
 	}
-	return nil
 }

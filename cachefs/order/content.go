@@ -36,7 +36,9 @@ func (r *reducer) content(o *object) {
 		default:
 			ly.End = op.Off + op.Len
 		}
-		ly.End = min(ly.End, limit)
+		if r.mutant != uncutLayers {
+			ly.End = min(ly.End, limit)
+		}
 		if ly.Off >= ly.End {
 			continue
 		}

@@ -196,6 +196,7 @@ func TestCausal(t *testing.T) {
 	for p, want := range map[Policy]int{Object: 2, Causal: 4} {
 		s := newScript(t)
 		s.log = New(p)
+		s.log.Locate(s.parents)
 		s.create(Mkdir, 2, rootID, "src")
 		s.create(Mkdir, 3, rootID, "obj")
 		s.commit(s.log.Prefix(Limit{}))

@@ -32,6 +32,9 @@ type Log struct {
 	first  uint64
 	nodes  []*node
 	chains map[uint64]*chain
+	// places are those of what is pending, by object; nil when nobody told where things lie.
+	places  map[uint64]*place
+	parents func(id uint64) []uint64
 	// barrier is the last operation that all later ones come after, and last the last of all.
 	barrier, last *node
 	// orders are the operations that only order others, in sequence.
@@ -52,8 +55,12 @@ const (
 	noMutant    mutant = iota
 	ignoreReads        // read operands do not order
 	ignoreBarrier
+	ignoreObserve     // what is read does not order what comes later
+	ignoreTotal       // policy Total orders no more than Object
 	mergeAnyway       // writes are merged although something came in between
 	renameIgnoresFile // a rename is not ordered after what was written to the file
+	forgetBelow       // what lies below a directory is not found any more once it was moved
+	narrowLoss        // what needs a lost object, other than its own operations, stays
 )
 
 // NewBroken gives a Log whose order is wrong: a rename does not come after what was written
@@ -133,7 +140,7 @@ func (l *Log) Append(op *Op) uint64 {
 	l.enchain(n)
 	if op.Kind.orders() {
 		l.orders = append(l.orders, n)
-		if l.mutant != ignoreBarrier {
+		if l.mutant != ignoreBarrier && (l.mutant != ignoreObserve || op.Kind != observe) {
 			l.barrier = n
 		}
 	} else {
@@ -160,7 +167,7 @@ func (l *Log) Observe(id uint64) {
 // link sets n's direct predecessors: the last writer of each operand, and of what
 // it writes those too that read it since; and the last barrier.
 func (l *Log) link(n *node) {
-	if l.policy == Total {
+	if l.policy == Total && l.mutant != ignoreTotal {
 		if l.last.live() {
 			n.preds = []*node{l.last}
 		}
@@ -236,6 +243,13 @@ func (l *Log) count(n *node, d int) {
 		c.touches += d
 		if id == n.op.ID {
 			c.bytes += bytes
+		}
+		switch {
+		case l.places == nil || id == DirMove:
+		case c.writes == 0:
+			l.displace(id)
+		case c.writes == d:
+			l.place(id)
 		}
 	}
 	for _, id := range n.op.Reads {
@@ -357,29 +371,4 @@ func (l *Log) Objects() iter.Seq[uint64] {
 			}
 		}
 	}
-}
-
-// Below gives the objects with pending operations that lie below directory root:
-// what a Rename of root reads. parents gives the directories that an object has names
-// in, as the client has them cached.
-func (l *Log) Below(root uint64, parents func(id uint64) []uint64) []uint64 {
-	below := map[uint64]bool{root: true, DirMove: false}
-	var isBelow func(id uint64) bool
-	isBelow = func(id uint64) bool {
-		if b, known := below[id]; known {
-			return b
-		}
-		below[id] = false // ends the search should parents go round
-		if slices.ContainsFunc(parents(id), isBelow) {
-			below[id] = true
-		}
-		return below[id]
-	}
-	var ids []uint64
-	for id, c := range l.chains {
-		if c.writes > 0 && id != root && isBelow(id) {
-			ids = append(ids, id)
-		}
-	}
-	return sortedSet(ids)
 }

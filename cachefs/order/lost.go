@@ -27,6 +27,7 @@ type damage struct {
 	objects map[uint64]bool
 	slots   map[slot]bool
 	all     bool
+	mutant  mutant
 }
 
 // add notes that op is lost:
@@ -51,6 +52,9 @@ func (d *damage) add(op *Op) {
 // hits says whether op cannot be without what is lost.
 func (d *damage) hits(op *Op) bool {
 	lost := func(id uint64) bool { return d.objects[id] }
+	if d.mutant == narrowLoss {
+		return d.all || lost(op.ID) || slices.ContainsFunc(op.slots(), func(s slot) bool { return d.slots[s] })
+	}
 	return d.all || slices.ContainsFunc(op.Writes, lost) || slices.ContainsFunc(op.Reads, lost) ||
 		slices.ContainsFunc(op.slots(), func(s slot) bool { return d.slots[s] })
 }
@@ -59,7 +63,7 @@ func (d *damage) hits(op *Op) bool {
 // the narrow relation: only what needs their effect. What comes after a Barrier
 // that they come before needs it too. Operations in flight are looked at like pending ones.
 func (l *Log) Dependents(seqs ...uint64) []uint64 {
-	d := damage{objects: map[uint64]bool{}, slots: map[slot]bool{}}
+	d := damage{objects: map[uint64]bool{}, slots: map[slot]bool{}, mutant: l.mutant}
 	return l.scan(seqs, func(n *node, seed, after bool) bool {
 		switch {
 		case n.op.Kind == Barrier:

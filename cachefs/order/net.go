@@ -47,10 +47,13 @@ type object struct {
 	setters [7]*Op // of each bit of attrs.Valid
 	content []*Op
 	xattrs  []*Op // the last one of each name
+	mutant  netMutant
 }
 
 // gone says whether a created object is no more at the end.
-func (o *object) gone() bool { return o.created != nil && o.names == 0 && !o.held }
+func (o *object) gone() bool {
+	return o.created != nil && o.names == 0 && !o.held && o.mutant != vanishedStay
+}
 
 // reducer goes through the operations of a cut.
 type reducer struct {
@@ -71,6 +74,9 @@ const (
 	noNetMutant  netMutant = iota
 	lastBefore             // a slot's Before is that of its last operation
 	wrongOverlay           // earlier bytes lie over later ones
+	uncutLayers            // a truncation takes nothing away from the bytes written before it
+	vanishedStay           // what was created and removed is sent
+	firstAttr              // an attribute keeps the first value that it got
 )
 
 // NetEffect gives the net effect of the operations of one cut (see Log.Take), in sequence.
@@ -109,7 +115,7 @@ func netEffect(ops []*Op, m netMutant) *Net {
 func (r *reducer) object(id uint64) *object {
 	o := r.objects[id]
 	if o == nil {
-		o = &object{id: id, attrs: Attr{ID: id}}
+		o = &object{id: id, attrs: Attr{ID: id}, mutant: r.mutant}
 		r.objects[id] = o
 		r.touched = append(r.touched, o)
 	}
@@ -193,6 +199,9 @@ func (r *reducer) add(op *Op) {
 
 // set lays a over the object's attributes.
 func (o *object) set(op *Op, a Attr) {
+	if o.mutant == firstAttr {
+		a.Valid &^= o.attrs.Valid
+	}
 	o.attrs.lay(a, a.Valid)
 	for i := range o.setters {
 		if a.Valid&(1<<i) != 0 {

@@ -59,7 +59,7 @@ func (s *script) rename(id, dir uint64, name string, dir2 uint64, name2 string) 
 	op := &Op{Kind: Rename, ID: id, Dir: dir, Name: name, Dir2: dir2, Name2: name2, Replaced: s.client[dir2].entries[name2], IsDir: s.client[id].isDir()}
 	op.Last = op.Replaced != 0 && s.client.nlink(op.Replaced) == 1
 	if op.IsDir {
-		op.Reads = s.log.Below(id, s.client.parents)
+		op.Reads = s.log.Below(id)
 		if dir != dir2 {
 			op.Reads = append(op.Reads, s.ancestors(dir2)...)
 		}

@@ -25,6 +25,7 @@ type world struct {
 	nextCut uint64
 	flights []worldCut
 	mutant  netMutant
+	seen    map[string]int // what was issued
 }
 
 type worldCut struct {
@@ -37,8 +38,12 @@ func newWorld(c chooser, p Policy) *world {
 	w := &world{c: c, log: New(p), client: newTree(), nextID: 10, now: 1000, nextCut: 1}
 	w.oneByOn, w.net = newTree(), newTree()
 	w.naive.policy = p
+	w.seen = map[string]int{}
+	w.log.Locate(w.parents)
 	return w
 }
+
+func (w *world) parents(id uint64) []uint64 { return w.client.parents(id) }
 
 func (w *world) pick(ids []uint64) uint64 {
 	if len(ids) == 0 {
@@ -106,6 +111,12 @@ func (w *world) gen() *Op {
 	const changed = cut.AttrMtime | cut.AttrCtime
 	w.now += int64(1 + w.c.Intn(3))
 	op := &Op{Kind: Kind(1 + w.c.Intn(int(Barrier))), UID: uint32(w.c.Intn(2)), At: w.now}
+	switch w.c.Intn(8) { // what is seldom possible is tried more often
+	case 0, 1:
+		op.Kind = Rename
+	case 2:
+		op.Kind = Mkdir
+	}
 	switch op.Kind {
 	case Create, Mkdir, Symlink, Mknod, Tmpfile:
 		op.Dir, op.Name = w.dir(), w.name()
@@ -232,10 +243,10 @@ func (w *world) genRename(op *Op) *Op {
 		op.Attrs = append(op.Attrs, w.times(op.Replaced, cut.AttrCtime))
 	}
 	if op.IsDir {
-		op.Reads = w.log.Below(op.ID, w.client.parents)
+		op.Reads = w.log.Below(op.ID)
 	}
 	if op.Exchange && op.ReplacedIsDir {
-		op.Reads = append(op.Reads, w.log.Below(op.Replaced, w.client.parents)...)
+		op.Reads = append(op.Reads, w.log.Below(op.Replaced)...)
 	}
 	if op.IsDir && op.Dir != op.Dir2 {
 		op.Reads = append(op.Reads, w.ancestors(op.Dir2)...)
@@ -296,6 +307,9 @@ func (w *world) issue(op *Op) error {
 	if err := w.client.do(op); err != nil {
 		return fmt.Errorf("the test's own operation: %w", err)
 	}
+	w.log.Moved(op.ID)
+	w.log.Moved(op.Replaced)
+	w.note(op)
 	mine := deep(op)
 	mine.Writes, mine.Reads = Operands(mine)
 	w.naive.add(mine, w.log.Append(op))
@@ -307,8 +321,20 @@ func (w *world) send(id Ideal, maxRecords int) error {
 	if len(id.Seqs) == 0 {
 		return nil
 	}
-	seqs := w.log.Take(id.Seqs, maxRecords, int64(20+w.c.Intn(60)))
+	maxBytes := int64(20 + w.c.Intn(60))
+	seqs := w.log.Take(id.Seqs, maxRecords, maxBytes)
+	real := w.real(seqs)
+	if !slices.Equal(seqs, id.Seqs[:len(seqs)]) || len(seqs) == 0 {
+		return fmt.Errorf("%v is taken of %v", seqs, id.Seqs)
+	}
+	waiting := slices.DeleteFunc(w.naive.ideal(real), func(s uint64) bool { return w.log.node(s).state == inflight })
+	if !slices.Equal(waiting, real) {
+		return fmt.Errorf("%v is sent, but the ideal is %v", real, waiting)
+	}
 	ops := w.log.Begin(w.nextCut, seqs)
+	if n := NetEffect(ops); len(seqs) > 1 && (maxRecords > 0 && len(n.Records) > maxRecords || n.Bytes > maxBytes) {
+		return fmt.Errorf("%d operations are %d records of %d and %d bytes of %d", len(seqs), len(n.Records), maxRecords, n.Bytes, maxBytes)
+	}
 	w.flights = append(w.flights, worldCut{w.nextCut, seqs, ops})
 	w.nextCut++
 	return nil

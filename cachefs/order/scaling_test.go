@@ -1,0 +1,170 @@
+package order
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"testing"
+	"time"
+
+	"echo9/internal/cut"
+)
+
+// cpu is the processor time that this process has used: on a busy machine it tells of
+// the work, where the clock tells of the others.
+func cpu(t *testing.T) time.Duration {
+	var ru syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
+}
+
+const bothTimes = cut.AttrMtime | cut.AttrCtime
+
+// storms are ways to have n operations pending; place says where objects lie.
+var storms = map[string]func(l *Log, n int){
+	"creates in one directory": func(l *Log, n int) { creates(l, n, func(int) uint64 { return 2 }) },
+	"creates in many":          func(l *Log, n int) { creates(l, n, func(i int) uint64 { return uint64(2 + i/100) }) },
+	"appends to one file": func(l *Log, n int) {
+		block := make([]byte, 64)
+		for i := range uint64(n) {
+			// Two users in turn, so that nothing is merged.
+			l.Append(&Op{Kind: Write, ID: 1 << 40, UID: uint32(i % 2), Off: i * 64, Bytes: block,
+				Attrs: []Attr{{ID: 1 << 40, Valid: bothTimes | cut.AttrSize, Size: (i + 1) * 64}}})
+		}
+	},
+	"merged appends to many files": func(l *Log, n int) {
+		block := make([]byte, 64)
+		for i := range uint64(n) {
+			id, off := 1<<40+i/16, i%16*64
+			l.Append(&Op{Kind: Write, ID: id, Off: off, Bytes: block, Attrs: []Attr{{ID: id, Valid: bothTimes | cut.AttrSize, Size: off + 64}}})
+			if i%16 == 15 {
+				l.Append(&Op{Kind: SetAttr, ID: id, Attrs: []Attr{{ID: id, Valid: cut.AttrMode, Mode: 0o644}}})
+			}
+		}
+	},
+	"renames of one file": func(l *Log, n int) {
+		for i := range n {
+			move(l, 1<<40, 2, fmt.Sprint(i), 2, fmt.Sprint(i+1), false)
+		}
+	},
+	"renames over one another": func(l *Log, n int) {
+		for i := range n {
+			op := &Op{Kind: Rename, ID: uint64(1<<40 + i + 1), Dir: 2, Name: "tmp", Dir2: 2, Name2: "f", Replaced: uint64(1<<40 + i), Last: true}
+			op.Attrs = []Attr{{ID: op.ID, Valid: cut.AttrCtime}, {ID: 2, Valid: bothTimes}}
+			l.Append(op)
+		}
+	},
+	// 1,000 directories, each with a file that is pending, are moved about: each rename has a
+	// few objects below it, of thousands that are pending.
+	"renames of directories": func(l *Log, n int) {
+		dirs := n / 10
+		for d := range dirs {
+			file := uint64(3_000_000 + d)
+			l.Append(&Op{Kind: Write, ID: file, Bytes: []byte("x"), Attrs: []Attr{{ID: file, Valid: cut.AttrSize, Size: 1}}})
+		}
+		for i := range n - dirs {
+			d := uint64(i % dirs)
+			move(l, 2_000_000+d, 2, fmt.Sprint(d, i/dirs), 2, fmt.Sprint(d, i/dirs+1), true)
+		}
+	},
+}
+
+func creates(l *Log, n int, dir func(i int) uint64) {
+	for i := range n {
+		id, d := uint64(1<<40+i), dir(i)
+		l.Append(&Op{Kind: Create, ID: id, Dir: d, Name: fmt.Sprint("f", i), Mode: 0o100644, At: int64(i),
+			Attrs: []Attr{{ID: id, Valid: attrTimes}, {ID: d, Valid: bothTimes}}})
+	}
+}
+
+func move(l *Log, id, from uint64, name string, to uint64, name2 string, dir bool) {
+	op := &Op{Kind: Rename, ID: id, Dir: from, Name: name, Dir2: to, Name2: name2, IsDir: dir,
+		Attrs: []Attr{{ID: id, Valid: cut.AttrCtime}, {ID: from, Valid: bothTimes}}}
+	if dir {
+		op.Reads = l.Below(id)
+	}
+	l.Append(op)
+}
+
+// lies tells where the objects of the storms lie: files 3,000,000+d in directories 2,000,000+d, and all else in directory 2.
+func lies(id uint64) []uint64 {
+	switch {
+	case id == 2:
+		return []uint64{rootID}
+	case id == rootID:
+		return nil
+	case id >= 3_000_000 && id < 4_000_000:
+		return []uint64{id - 1_000_000}
+	}
+	return []uint64{2}
+}
+
+// life is what becomes of the operations of a storm: appended, some recalled while all is
+// pending, and the rest sent in bounded cuts.
+func life(storm func(*Log, int), n int) {
+	l := New(Object)
+	l.Locate(lies)
+	storm(l, n)
+	number := uint64(0)
+	send := func(id Ideal) {
+		for rest := id.Seqs; len(rest) > 0; {
+			number++
+			taken := l.Take(rest, 16_000, 16<<20)
+			NetEffect(l.Begin(number, taken))
+			l.Applied(number)
+			rest = rest[len(taken):]
+		}
+	}
+	for i := range uint64(n / 100) {
+		l.Touching(ByWrite, 1<<40+i)
+		l.Totals()
+	}
+	send(l.IdealOf(ByWrite|ByRead, 1<<40))
+	send(l.IdealOf(ByWrite|ByRead, 3_000_001))
+	for {
+		id := l.Prefix(Limit{Ops: 2000, Bytes: 4 << 20})
+		if len(id.Seqs) == 0 {
+			break
+		}
+		send(id)
+	}
+}
+
+// Ten times as many pending operations cost ten times as much, and at most a fifth more.
+// The least of several measures of each counts, and ten lives with 10,000 are compared with one with 100,000.
+func TestScaling(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures, which the race detector spoils")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	for name, storm := range storms {
+		t.Run(name, func(t *testing.T) {
+			few, many := time.Duration(1<<62), time.Duration(1<<62)
+			measure := func(f func()) time.Duration {
+				runtime.GC()
+				began := cpu(t)
+				f()
+				return cpu(t) - began
+			}
+			const tries = 12
+			for try := range tries {
+				few = min(few, measure(func() {
+					for range 10 {
+						life(storm, 10_000)
+					}
+				}))
+				many = min(many, measure(func() { life(storm, 100_000) }))
+				if try >= 1 && many*10 <= few*12 {
+					break
+				}
+			}
+			t.Logf("10,000: %v, 100,000: %v, %.1f times", few/10, many, 10*float64(many)/float64(few))
+			if many*10 > few*12 {
+				t.Errorf("%.1f times the time for 10 times the operations", 10*float64(many)/float64(few))
+			}
+		})
+	}
+}
