@@ -37,12 +37,13 @@ type Log struct {
 	parents func(id uint64) []uint64
 	// barrier is the last operation that all later ones come after, and last the last of all.
 	barrier, last *node
-	// orders are the operations that only order others, in sequence.
-	orders []*node
-	cuts   []flight
-	total  Totals
-	stamp  uint64
-	stack  []*node
+	// orders are the barriers and observations, in sequence: each comes after the one before.
+	// voids are the lost ones, in sequence.
+	orders, voids []*node
+	cuts          []flight
+	total         Totals
+	stamp         uint64
+	stack         []*node
 
 	// Switched on by tests only: each breaks one mechanism.
 	mutant mutant
@@ -278,12 +279,21 @@ func (l *Log) remove(n *node) {
 // sweep drops what only orders and has nothing before it any more, and the gone
 // operations at the start of nodes.
 func (l *Log) sweep() {
-	l.orders = slices.DeleteFunc(l.orders, func(n *node) bool {
+	useless := func(n *node) bool {
 		if n.state == pending && !slices.ContainsFunc(n.preds, (*node).live) {
 			l.remove(n)
 		}
 		return n.state == gone
-	})
+	}
+	for again := true; again; {
+		for len(l.orders) > 0 && useless(l.orders[0]) {
+			l.orders[0] = nil
+			l.orders = l.orders[1:]
+		}
+		had := len(l.voids)
+		l.voids = slices.DeleteFunc(l.voids, useless)
+		again = len(l.voids) < had && len(l.orders) > 0
+	}
 	i := 0
 	for i < len(l.nodes) && l.nodes[i] == nil {
 		i++

@@ -142,8 +142,8 @@ func (l *Log) Drop(seqs ...uint64) []*Op {
 		}
 		l.count(n, -1)
 		n.op = &Op{Seq: o.Seq, Kind: void, UID: o.UID, Owner: o.Owner, At: o.At, ID: o.ID, Writes: o.Writes, Reads: o.Reads}
-		i, _ := slices.BinarySearchFunc(l.orders, n.seq, func(a *node, s uint64) int { return cmp.Compare(a.seq, s) })
-		l.orders = slices.Insert(l.orders, i, n)
+		i, _ := slices.BinarySearchFunc(l.voids, n.seq, func(a *node, s uint64) int { return cmp.Compare(a.seq, s) })
+		l.voids = slices.Insert(l.voids, i, n)
 		l.touch(n)
 	}
 	if len(named) > 0 {

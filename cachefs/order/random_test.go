@@ -45,7 +45,7 @@ func (w *world) agree(id uint64) error {
 		return fmt.Errorf("ideal of %d of %d: %v, want %v", t, id, ideal.Seqs, rest)
 	}
 	// What only orders may have gone with a later cut.
-	onlyOrders := slices.ContainsFunc(w.log.orders, func(n *node) bool { return n.state == inflight })
+	onlyOrders := slices.ContainsFunc(slices.Concat(w.log.orders, w.log.voids), func(n *node) bool { return n.state == inflight })
 	if ideal.After != after && !(onlyOrders && ideal.After > after) {
 		return fmt.Errorf("ideal of %d of %d after cut %d, want %d", t, id, ideal.After, after)
 	}

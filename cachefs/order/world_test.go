@@ -402,8 +402,8 @@ func (w *world) drain() error {
 	if t := w.log.Totals(); t != (Totals{}) {
 		return fmt.Errorf("nothing is pending, but counted is %+v", t)
 	}
-	if len(w.log.chains) > 0 || len(w.log.nodes) > 0 || len(w.log.orders) > 0 {
-		return fmt.Errorf("nothing is pending, but there are %d chains, %d nodes, %d that order", len(w.log.chains), len(w.log.nodes), len(w.log.orders))
+	if len(w.log.chains) > 0 || len(w.log.nodes) > 0 || len(w.log.orders)+len(w.log.voids) > 0 {
+		return fmt.Errorf("nothing is pending, but there are %d chains, %d nodes, %d that order", len(w.log.chains), len(w.log.nodes), len(w.log.orders)+len(w.log.voids))
 	}
 	if d := diff(w.client, w.net); d != "" {
 		return fmt.Errorf("client and server: %s", d)
