@@ -74,6 +74,11 @@ func (t tree) parents(id uint64) []uint64 {
 	return ps
 }
 
+// isBelow says whether id is top or has a name somewhere below it.
+func (t tree) isBelow(id, top uint64) bool {
+	return id == top || slices.ContainsFunc(t.parents(id), func(p uint64) bool { return t.isBelow(p, top) })
+}
+
 // collect drops what has no name and is not kept.
 func (t tree) collect() {
 	for again := true; again; {
@@ -199,6 +204,9 @@ func (t tree) do(op *Op) error {
 		err = t.bind(op.Dir, op.Name, op.ID, 0)
 		n.kept = n.kept || op.Keep
 	case Rename:
+		if t.isBelow(op.Dir2, op.ID) || op.Exchange && t.isBelow(op.Dir, op.Replaced) {
+			return fmt.Errorf("rename: directory %d would lie below itself", op.ID)
+		}
 		back := uint64(0)
 		if op.Exchange {
 			back = op.Replaced

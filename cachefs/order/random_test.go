@@ -51,7 +51,7 @@ func (w *world) agree(id uint64) error {
 	}
 	var below []uint64
 	for _, o := range w.ids(func(uint64, *inode) bool { return true }) {
-		if o != id && w.isBelow(o, id) && len(w.naive.touching(ByWrite, o)) > 0 {
+		if o != id && w.client.isBelow(o, id) && len(w.naive.touching(ByWrite, o)) > 0 {
 			below = append(below, o)
 		}
 	}
@@ -272,11 +272,6 @@ func (w *world) note(op *Op) {
 			w.seen[what]++
 		}
 	}
-}
-
-// isBelow says whether o has a name somewhere below directory top.
-func (w *world) isBelow(o, top uint64) bool {
-	return slices.ContainsFunc(w.client.parents(o), func(p uint64) bool { return p == top || w.isBelow(p, top) })
 }
 
 // closure gives seq and all that precedes it, as the log tells of each operation.

@@ -111,11 +111,15 @@ func (w *world) gen() *Op {
 	const changed = cut.AttrMtime | cut.AttrCtime
 	w.now += int64(1 + w.c.Intn(3))
 	op := &Op{Kind: Kind(1 + w.c.Intn(int(Barrier))), UID: uint32(w.c.Intn(2)), At: w.now}
-	switch w.c.Intn(8) { // what is seldom possible is tried more often
+	switch w.c.Intn(9) { // what is seldom possible is tried more often
 	case 0, 1:
 		op.Kind = Rename
 	case 2:
 		op.Kind = Mkdir
+	case 3:
+		op.Kind = Write
+	case 4:
+		op.Kind = Copy
 	}
 	switch op.Kind {
 	case Create, Mkdir, Symlink, Mknod, Tmpfile:
