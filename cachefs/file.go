@@ -152,7 +152,7 @@ func (h *file) write(ctx context.Context, b []byte, off int64) error {
 		}
 		end := at + int64(len(b))
 		attr := n.wrote(uint64(max(size, end)))
-		seq := t.append(&order.Op{Kind: order.Write, ID: n.id, Off: uint64(at), Bytes: b, Attrs: []order.Attr{attr}})
+		seq := t.appendAs(t.writer(n), &order.Op{Kind: order.Write, ID: n.id, Off: uint64(at), Bytes: b, Attrs: []order.Attr{attr}})
 		c := n.content()
 		if at > size {
 			c.zero(size, at, seq)
@@ -281,7 +281,11 @@ func (h *file) Allocate(ctx context.Context, mode uint32, off, length uint64) er
 		if grown == size {
 			attr.Valid &^= cut.AttrSize
 		}
-		seq := t.append(&order.Op{Kind: kind, ID: n.id, Off: off, Len: length, Attrs: []order.Attr{attr}})
+		if kind == order.Punch {
+			// Beyond the end there is nothing to make zero, and a record of it would make the file grow.
+			length = min(end, max(grown, off)) - off
+		}
+		seq := t.appendAs(t.writer(n), &order.Op{Kind: kind, ID: n.id, Off: off, Len: length, Attrs: []order.Attr{attr}})
 		c := n.content()
 		if kind == order.Punch {
 			c.zero(int64(off), int64(min(end, grown)), seq)

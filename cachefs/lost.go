@@ -45,7 +45,11 @@ func (f *FS) refused(guilty []uint64, errno syscall.Errno, reason string) {
 	if reason == "" {
 		reason = errno.Error()
 	}
-	f.drop(f.log.Dependents(guilty...), errno, reason, waited)
+	gone := f.log.Dependents(guilty...)
+	if f.opt.Mutant == mutantNoDependents {
+		gone = guilty
+	}
+	f.drop(gone, errno, reason, waited)
 }
 
 // taken drops the operations of a cut whose tokens went to somebody else, and all that come after them. Called with f.mu held.

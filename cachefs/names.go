@@ -275,6 +275,9 @@ func (n *node) Link(ctx context.Context, cred *p9srv.Cred, target p9srv.Object, 
 		if err := access(cred, &n.attr, mayWrite|mayExec); err != nil {
 			return err
 		}
+		if err := mayLink(cred, &c.attr); err != nil {
+			return err
+		}
 		switch {
 		case n.attr.Nlink == 0 || c.attr.Nlink == 0 && !c.linkable:
 			return syscall.ENOENT

@@ -51,6 +51,9 @@ type node struct {
 	kept bool
 	// linkable: it has no name, and may still get one.
 	linkable bool
+	// rights is the last update that changed who may do what with it, by rightsBy.
+	rights   uint64
+	rightsBy uint32
 	// gone: the object is known to be no more; everything fails with ESTALE.
 	gone bool
 

@@ -331,6 +331,15 @@ func (t *turn) appendAs(uid uint32, op *order.Op) uint64 {
 	return seq
 }
 
+// writer is as whom the user of the turn changes the content of n: an open file lets it do so also when it
+// could no longer open it. Then the owner acts, whom the server always lets.
+func (t *turn) writer(n *node) uint32 {
+	if t.fs.session.Flags&wire.SessionAnyUser != 0 && access(t.cred, &n.attr, mayWrite) != nil {
+		return n.attr.UID
+	}
+	return t.cred.UID
+}
+
 // strip takes setuid and setgid off when somebody without privilege has changed the content. That is the system's
 // doing and not the user's, who may not own the file: so the owner acts.
 func (t *turn) strip(n *node) {
@@ -344,7 +353,7 @@ func (t *turn) strip(n *node) {
 func (t *turn) truncate(n *node, size uint64) {
 	old := n.attr.Size
 	attr := n.wrote(size)
-	seq := t.append(&order.Op{Kind: order.Truncate, ID: n.id, Size: size, Attrs: []order.Attr{attr}})
+	seq := t.appendAs(t.writer(n), &order.Op{Kind: order.Truncate, ID: n.id, Size: size, Attrs: []order.Attr{attr}})
 	c := n.content()
 	if size < old {
 		c.truncate(int64(size))

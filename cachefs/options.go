@@ -92,7 +92,8 @@ type Options struct {
 	// Mutant is for tests only: the name of a mechanism to break, so that a test can show that
 	// it would notice. "skipRecall": a token goes back before its cut is applied.
 	// "ignoreRecall": it goes back, and the cache is served on. "wrongOrder": a rename does not come after
-	// what was written to the file. "ignoreBarrier": barriers do nothing.
+	// what was written to the file. "ignoreBarrier": barriers do nothing. "keepDependents": what needs a
+	// refused operation does not go with it.
 	Mutant string
 }
 

@@ -102,6 +102,18 @@ func owns(cred *p9srv.Cred, a *wire.Attr) error {
 	return nil
 }
 
+// mayLink refuses further names of what belongs to others, as the server does and Linux with
+// fs.protected_hardlinks: only a file that one may read and write, and that gives nobody's rights away, can have one.
+func mayLink(cred *p9srv.Cred, a *wire.Attr) error {
+	if cred.UID == 0 || cred.UID == a.UID {
+		return nil
+	}
+	if !isRegular(a.Mode) || afterWrite(a.Mode) != a.Mode || access(cred, a, mayRead|mayWrite) != nil {
+		return syscall.EPERM
+	}
+	return nil
+}
+
 // checkName applies the rules of names; it does not accept "." and "..".
 func checkName(name string) error {
 	switch {

@@ -16,6 +16,7 @@ const (
 	mutantIgnoreRecall  = "ignoreRecall"
 	mutantWrongOrder    = "wrongOrder"
 	mutantIgnoreBarrier = "ignoreBarrier"
+	mutantNoDependents  = "keepDependents"
 )
 
 // relinquish is a token that is to go down to keep.

@@ -134,7 +134,10 @@ func (t *turn) setattr(n *node, set *wire.SetAttr) {
 		}
 		valid |= cut.AttrMtime
 	}
-	t.append(&order.Op{Kind: order.SetAttr, ID: n.id, Attrs: []order.Attr{n.final(valid | cut.AttrCtime)}})
+	seq := t.append(&order.Op{Kind: order.SetAttr, ID: n.id, Attrs: []order.Attr{n.final(valid | cut.AttrCtime)}})
+	if valid&(cut.AttrMode|cut.AttrUID|cut.AttrGID) != 0 {
+		n.rights, n.rightsBy = seq, t.cred.UID
+	}
 	if valid&cut.AttrMode != 0 {
 		t.chmodACL(n)
 	}

@@ -182,7 +182,10 @@ func (t *turn) pin() error {
 		}
 	}
 	if complete {
-		return t.alive(resolved)
+		if err := t.alive(resolved); err != nil {
+			return err
+		}
+		return t.rights(resolved)
 	}
 	if missed != nil && !t.listed {
 		// The listing may bring all that is missing. If not, or not for long, this is not tried again.
@@ -220,6 +223,32 @@ func (t *turn) alive(elems []tokens.Elem) error {
 			return syscall.ENOENT
 		}
 		return syscall.ESTALE
+	}
+	return nil
+}
+
+// rights makes an update wait until the server knows of a pending change of permissions that may be what
+// allows it: the server checks a cut by what is there before the cut. It lets owners change the content of
+// what is theirs anyway, and root do all.
+func (t *turn) rights(elems []tokens.Elem) error {
+	if t.cred == nil || t.cred.UID == 0 {
+		return nil
+	}
+	for _, e := range elems {
+		n := t.fs.nodes[e.ID]
+		if e.ID == tokens.DirMove || e.Mode != tokens.Write || n.rights == 0 {
+			continue
+		}
+		if t.fs.log.Op(n.rights) == nil {
+			n.rights = 0
+			continue
+		}
+		if n.rightsBy == t.cred.UID && (n.ents == nil || n.fresh) {
+			continue
+		}
+		seqs := []uint64{n.rights}
+		t.wait = func(ctx context.Context) error { return t.fs.demand(ctx, &demand{why: "rights", seqs: seqs}) }
+		return errAgain
 	}
 	return nil
 }

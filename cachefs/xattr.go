@@ -237,7 +237,9 @@ func (t *turn) putXattr(n *node, name string, value []byte) {
 		op.Kind = order.RemoveXattr
 	}
 	op.Attrs = []order.Attr{n.final(valid)}
-	t.append(op)
+	if seq := t.append(op); name == aclAccess {
+		n.rights, n.rightsBy = seq, t.cred.UID
+	}
 }
 
 // mayXattr checks permissions and name spaces.
