@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"echo9/cachefs/order"
 	"echo9/internal/cut"
 	"echo9/internal/wire"
 	"echo9/p9srv"
@@ -578,20 +577,6 @@ func TestCtl(t *testing.T) {
 	fails(t, a.Rename(bg, "f", ".echo9"), syscall.EPERM)
 	_, err = a.OpenFile(bg, ".echo9/status", wire.OWronly, 0)
 	fails(t, err, syscall.EACCES)
-}
-
-// TestCausal: what was made after a read of pending work comes after that work.
-func TestCausal(t *testing.T) {
-	w := newWorld(t)
-	a := w.cache(func(o *Options) { o.Order = order.Causal })
-	ok(t, a.Mkdir(bg, "d", 0o755))
-	ok(t, a.Mkdir(bg, "e", 0o755))
-	ok(t, a.Sync(bg))
-	ok(t, a.WriteFile(bg, "d/foo.c", []byte("source"), 0o644))
-	hasContent(t, a, "d/foo.c", "source")
-	ok(t, a.WriteFile(bg, "e/foo.o", []byte("object"), 0o644))
-	ok(t, a.Fsync(bg, "e/foo.o"))
-	hasContent(t, w.direct(), "d/foo.c", "source")
 }
 
 // TestObjectsBounded: tokens of objects that nobody uses go back when there are too many, and the objects stay right.

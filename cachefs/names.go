@@ -19,6 +19,7 @@ type birth struct {
 	mode   uint32 // type and permission bits
 	gid    uint32
 	target string
+	to     uint64 // what a symlink leads to, 0 if that does not matter
 	rdev   uint64
 }
 
@@ -108,7 +109,11 @@ func (n *node) Symlink(ctx context.Context, cred *p9srv.Cred, name, target strin
 	case len(target) > maxTarget:
 		return nil, wire.Attr{}, syscall.ENAMETOOLONG
 	}
-	return n.make(ctx, cred, name, birth{kind: order.Symlink, mode: modeSymlink | 0o777, gid: gid, target: target})
+	b := birth{kind: order.Symlink, mode: modeSymlink | 0o777, gid: gid, target: target}
+	if n.fs.opt.Order == order.Causal {
+		b.to = n.fs.pointee(ctx, cred, n, target)
+	}
+	return n.make(ctx, cred, name, b)
 }
 
 // Mknod makes a special file, or a regular one.
@@ -192,7 +197,7 @@ func (t *turn) create(dir *node, name string, b birth) (*node, error) {
 	dir.ents.bind(name, c.qid, direntType(c.attr.Mode))
 	c.addUp(dir.id)
 	t.append(&order.Op{Kind: b.kind, ID: c.id, Dir: dir.id, Name: name, Mode: c.attr.Mode, UserID: c.attr.UID, GroupID: c.attr.GID,
-		Target: b.target, Rdev: b.rdev,
+		Target: b.target, Rdev: b.rdev, Reads: t.fs.reached(b.to, c, dir),
 		Attrs: []order.Attr{dir.final(bindTimes), c.final(cut.AttrAtime | cut.AttrMtime | cut.AttrCtime)}})
 	for _, x := range acl {
 		t.putXattr(c, x.name, x.value)

@@ -19,13 +19,26 @@ var (
 	_ p9srv.Object   = (*node)(nil)
 	_ p9srv.File     = (*file)(nil)
 	_ p9srv.Flusher  = (*file)(nil)
+	_ p9srv.Copier   = (*file)(nil)
+	_ p9srv.Nameless = (*node)(nil)
+	_ p9srv.Witness  = (*FS)(nil)
 )
 
-// observe notes that the application saw an object. Called with f.mu held.
-func (f *FS) observe(n *node) {
-	if f.opt.Order == order.Causal {
-		f.log.Observe(n.id)
+// observe notes that the application saw an object: with the order causal what it does later comes after what is pending
+// on that. Called with f.mu held.
+func (f *FS) observe(n *node) { f.seen(n.id) }
+
+func (f *FS) seen(id uint64) {
+	if f.opt.Order == order.Causal && f.opt.Mutant != mutantIgnoreReads {
+		f.log.Observe(id)
 	}
+}
+
+// Seen notes that something above shows an object as it is now without asking.
+func (f *FS) Seen(id uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen(id)
 }
 
 // Walk looks up one name.
@@ -315,15 +328,25 @@ func (f *FS) clunk(fid uint32) {
 // append takes an operation on. Called with fs.mu held, with its operands pinned for writing.
 func (t *turn) append(op *order.Op) uint64 { return t.appendAs(t.cred.UID, op) }
 
+// binds says whether an operation changes what names stand for.
+func binds(op *order.Op) bool {
+	switch op.Kind {
+	case order.Create, order.Mkdir, order.Symlink, order.Mknod, order.Link, order.Unlink, order.Rmdir, order.Rename:
+		return true
+	}
+	return false
+}
+
 func (t *turn) appendAs(uid uint32, op *order.Op) uint64 {
 	f := t.fs
 	op.UID, op.At = uid, f.clock()
 	seq := f.log.Append(op)
 	f.lastSeq = max(f.lastSeq, seq)
-	if f.opt.Order == order.Causal && len(f.revokers) > 0 {
-		// A kernel above serves what was just written without asking.
+	if (f.opt.KernelAbove || len(f.revokers) > 0) && binds(op) {
+		// A kernel above knows the names now, and shows them to everybody without asking. Of contents and
+		// attributes that were changed it asks.
 		for _, id := range op.Writes {
-			f.log.Observe(id)
+			f.seen(id)
 		}
 	}
 	f.stats.ops++

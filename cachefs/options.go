@@ -73,6 +73,12 @@ type Options struct {
 	Objects int
 	// Order is what order updates keep: order.Object, order.Causal or order.Total.
 	Order order.Policy
+	// KernelAbove says that somebody above, such as the kernel's own client on what `echo9 cache` offers, may show names that he has
+	// made to others without asking; those who mount by OnRevoke are known to. With the order causal they count as read.
+	KernelAbove bool
+	// Mountpoint is where programs see the tree: absolute targets of symlinks below it lead into the tree, others out of it. "":
+	// they lead into the tree from its root, as for the Go API.
+	Mountpoint string
 	// Writes is the write policy.
 	Writes Writes
 	// CutOps and CutBytes bound a cut that goes in the background, so that a recall has not to wait
@@ -93,7 +99,7 @@ type Options struct {
 	// it would notice. "skipRecall": a token goes back before its cut is applied.
 	// "ignoreRecall": it goes back, and the cache is served on. "wrongOrder": a rename does not come after
 	// what was written to the file. "ignoreBarrier": barriers do nothing. "keepDependents": what needs a
-	// refused operation does not go with it.
+	// refused operation does not go with it. "ignoreReads": with the order causal, what was read does not count.
 	Mutant string
 }
 

@@ -315,7 +315,11 @@ func (f *FS) walk(ctx context.Context, elems []string, follow bool) (p9srv.Objec
 	if err != nil {
 		return nil, wire.Attr{}, err
 	}
-	at := root
+	return f.walkFrom(ctx, cred, root, elems, follow)
+}
+
+// walkFrom is walk from a directory, whose reference it takes over.
+func (f *FS) walkFrom(ctx context.Context, cred *p9srv.Cred, at p9srv.Object, elems []string, follow bool) (p9srv.Object, wire.Attr, error) {
 	attr, err := at.GetAttr(ctx, cred)
 	links := 0
 	for err == nil && len(elems) > 0 {

@@ -17,6 +17,7 @@ const (
 	mutantWrongOrder    = "wrongOrder"
 	mutantIgnoreBarrier = "ignoreBarrier"
 	mutantNoDependents  = "keepDependents"
+	mutantIgnoreReads   = "ignoreReads"
 )
 
 // relinquish is a token that is to go down to keep.

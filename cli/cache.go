@@ -44,6 +44,7 @@ func cacheServe(c *cli.Context, addr string) error {
 	if err != nil {
 		return err
 	}
+	o.KernelAbove = true
 	addrs, err := listenAddrs(c, addr)
 	if err != nil {
 		return err

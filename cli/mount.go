@@ -40,6 +40,7 @@ goes on in the background until everything is sent.`,
 			if err != nil {
 				return err
 			}
+			o.Mountpoint = fullPath(c.Args().Get(1))
 			if done, err := detached(c); done {
 				return err
 			}
@@ -63,6 +64,15 @@ func mountFlags() []cli.Flag {
 
 // withoutAddr leaves -a out, for commands whose operand is the address.
 func withoutAddr(flags []cli.Flag) []cli.Flag { return flags[1:] }
+
+// fullPath is the path by which programs know a mount point.
+func fullPath(mnt string) string {
+	full, err := mountpoint(mnt)
+	if err != nil {
+		return mnt // whoever mounts there will say what is wrong with it
+	}
+	return full
+}
 
 // stopTime bounds the unmounting after an interrupt.
 const stopTime = 5 * time.Second

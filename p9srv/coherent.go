@@ -43,6 +43,13 @@ type Flusher interface {
 	Flush(ctx context.Context) error
 }
 
+// Witness is what a Coherent backend offers that orders what is done after what was read before. It takes reads that come to it for
+// reads, and names that are made through it for seen; of what else a face's kernel shows without asking (pages that were
+// written through a mapping) the face tells it.
+type Witness interface {
+	Seen(id uint64)
+}
+
 // BarrierXattr is the extended attribute whose setting, on a file or directory, is a barrier there: what was done to it
 // so far comes before all that is done later. It is never stored. Where every
 // operation is done when it returns it does nothing.

@@ -34,6 +34,7 @@ type fileSystem struct {
 
 	backend  p9srv.Backend
 	coherent p9srv.Coherent // nil when the backend is not
+	witness  p9srv.Witness  // nil when the backend does not care what is read
 	opts     Options
 	path     string // of the mount point
 	notify   *notifier

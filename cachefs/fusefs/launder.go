@@ -67,6 +67,9 @@ func (f *fileSystem) launder(n *node) {
 		w := n.laundry[0]
 		n.mu.Unlock()
 		_, err := w.file.WriteAt(f.bg, w.data, w.off)
+		if f.witness != nil {
+			f.witness.Seen(n.id) // the pages stay in the kernel
+		}
 		n.mu.Lock()
 		w.err = err
 		n.laundry = n.laundry[1:]

@@ -77,6 +77,7 @@ func Mount(ctx context.Context, backend p9srv.Backend, mountpoint string, o Opti
 		uid: uint32(os.Geteuid()), clientID: lockClientID(),
 	}
 	f.coherent, _ = backend.(p9srv.Coherent)
+	f.witness, _ = backend.(p9srv.Witness)
 	gids, err := os.Getgroups()
 	if err != nil {
 		return nil, fmt.Errorf("getgroups: %w", err)
