@@ -34,9 +34,10 @@ type Plan struct {
 type CutState struct {
 	LSN     LSN
 	Cut     *Cut
-	Noted   bool // it was applied, and its ctimes are known
-	Aborted bool // it was undone, or is to be
-	ends    int64
+	Noted   bool  // it was applied, and its ctimes are known
+	Aborted bool  // it was undone, or is to be
+	ends    int64 // ctimes from then on are not its doing
+	undone  bool  // it was, for sure
 }
 
 // SlotKey is a name in a directory.
@@ -86,13 +87,6 @@ type Goal struct {
 	was   uint32 // the mode before
 }
 
-// step is one change of a file's content.
-type step struct {
-	kind     cut.Kind // Truncate: the size becomes off, if it is not smaller; Attr: it becomes off
-	off, end uint64
-	rec      cut.Record
-}
-
 // ctimes is a range of ctimes, both ends included.
 type ctimes struct{ from, to int64 }
 
@@ -136,7 +130,7 @@ func reduce(entries []Entry, m mutant) *Plan {
 		case e.Cut != nil:
 			c := CutState{LSN: e.LSN, Cut: e.Cut, Noted: notes[e.LSN] != nil, Aborted: aborts[e.LSN] != nil, ends: e.Cut.Time + underWay}
 			if a := aborts[e.LSN]; a != nil && a.Time != 0 {
-				c.ends = a.Time
+				c.ends, c.undone = a.Time, true
 			}
 			p.Cuts = append(p.Cuts, c)
 			if c.Aborted && m == noInverse {
@@ -198,14 +192,14 @@ func (p *Plan) goal(id uint64) *Goal {
 
 // add lays a cut over what came before it; one that was undone, with its inverse.
 func (p *Plan) add(c *CutState, note *Note, m mutant) {
-	noted := c.Noted && !c.Aborted
+	noted := c.Noted && !c.Aborted || c.undone
 	if !c.Aborted && c.Cut.Client != ([16]byte{}) {
 		p.Applied[c.Cut.Client] = max(p.Applied[c.Cut.Client], c.Cut.Number)
 	}
 	for i := range c.Cut.Objects {
 		p.addObject(c, &c.Cut.Objects[i], noted)
 	}
-	if noted {
+	if c.Noted {
 		for _, ct := range note.Ctimes {
 			// What the disk has of it may be from the middle of the cut.
 			g := p.goal(ct.ID)
@@ -241,7 +235,7 @@ func (p *Plan) addObject(c *CutState, o *Object, noted bool) {
 			g.Size = o.Before.Size
 		}
 	}
-	if !noted {
+	if !noted || c.undone {
 		g.ours = append(g.ours, ctimes{c.Cut.Time - coarse, c.ends})
 	}
 }
@@ -377,63 +371,7 @@ func (p *Plan) redo(r *Redo) {
 	}
 }
 
-// layContent reduces the steps of a file's content to Truncate, Bytes and Size.
-func (g *Goal) layContent() {
-	g.Truncate = math.MaxUint64
-	if g.Born != nil {
-		g.Truncate, g.Size = 0, 0
-		g.Content = g.Type == typeFile
-	}
-	if len(g.steps) == 0 {
-		return
-	}
-	g.Content = true
-	for i := range g.steps {
-		switch s := &g.steps[i]; s.kind {
-		case cut.Truncate:
-			g.Size = min(g.Size, s.off)
-		case cut.Attr:
-			g.Size = s.off
-		case cut.Data, cut.Zero:
-			g.Size = max(g.Size, s.end)
-		}
-	}
-	limit := uint64(math.MaxUint64)
-	var bytes, space []cut.Layer[int]
-	for i := range slices.Backward(g.steps) {
-		s := &g.steps[i]
-		if s.kind == cut.Truncate || s.kind == cut.Attr {
-			limit = min(limit, s.off)
-			continue
-		}
-		ly := cut.Layer[int]{Off: s.off, End: min(s.end, limit), Rank: i, From: i}
-		if ly.Off >= ly.End {
-			continue
-		}
-		if s.kind == cut.Allocate {
-			space = append(space, ly)
-		} else {
-			bytes = append(bytes, ly)
-		}
-	}
-	g.Truncate = min(g.Truncate, limit)
-	cut.Flatten(bytes, func(off, end uint64, i int) {
-		r := g.steps[i].rec
-		if r.Kind == cut.Data {
-			g.Bytes = append(g.Bytes, cut.Record{Kind: cut.Data, ID: g.ID, Off: off, Bytes: r.Bytes[off-r.Off : end-r.Off]})
-			return
-		}
-		if end = min(end, g.Truncate); off < end { // beyond there is nothing to make zero
-			g.Bytes = append(g.Bytes, cut.Record{Kind: cut.Zero, ID: g.ID, Off: off, Len: end - off})
-		}
-	})
-	for _, ly := range space {
-		g.Bytes = append(g.Bytes, cut.Record{Kind: cut.Allocate, ID: g.ID, Off: ly.Off, Len: ly.End - ly.Off})
-	}
-	g.steps = nil
-}
-
-const typeFile, typeDir, typeLink = 0o100000, 0o040000, 0o120000
+const typeFile, typeDir = 0o100000, 0o040000
 
 // Dir says whether the object is a directory.
 func (g *Goal) Dir() bool { return g.Type == typeDir }

@@ -183,7 +183,8 @@ func (r *resolver) keepAlive() bool {
 		}
 		g := r.p.goal(now)
 		names := r.p.Named(now)
-		lost := len(names) > 0 && !slices.ContainsFunc(names, func(n *Slot) bool { return r.verdicts[n] != leave })
+		lost := !slices.ContainsFunc(names, func(n *Slot) bool { return r.verdicts[n] != leave }) &&
+			slices.ContainsFunc(names, func(n *Slot) bool { return n.Cut >= s.Cut })
 		switch {
 		case lost:
 			r.why[s] = "what it is bound to could not have the name that it was to get"
