@@ -2,7 +2,6 @@ package cachefs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -25,10 +24,12 @@ const (
 	cutRecords = 16_000
 )
 
-// committing is the part of an FS that sends cuts. There is one cut in flight at a time; a
-// recall's goes before an fsync's, and that before background write-back.
+// committing is the part of an FS that sends cuts. The server is asked to apply one at a time; a
+// recall's goes before an fsync's, and that before background write-back. While it applies one of a stream, what
+// comes next is on its way already (see stage).
 type committing struct {
 	nextCut  uint64
+	ahead    *sending // the next cut, of which all but the last part is on its way
 	demands  []*demand
 	progress chan struct{} // closed and replaced when a cut is done, whatever became of it
 	// suspects are the objects that a loss made doubtful; true: those above have forgotten them.
@@ -159,6 +160,9 @@ func (f *FS) abandon() {
 
 // nextBatch says what is to be sent now; if nothing is, when to look again. Called with f.mu held.
 func (f *FS) nextBatch() (*batch, time.Duration) {
+	if f.ahead != nil {
+		return f.ahead.batch, 0
+	}
 	if b := f.mend(); b != nil {
 		return b, 0
 	}
@@ -174,28 +178,28 @@ func (f *FS) nextBatch() (*batch, time.Duration) {
 	if total.Ops == 0 {
 		return nil, time.Hour
 	}
-	lim := order.Limit{Ops: f.opt.CutOps, Bytes: f.opt.CutBytes}
-	background := func(why string) (*batch, time.Duration) {
-		seqs := f.log.Prefix(lim).Seqs
-		if f.opt.Mutant == mutantWrongOrder && len(seqs) > 0 {
-			seqs = f.log.IdealOfOps(seqs[len(seqs)-1]).Seqs
-		}
-		return &batch{why, seqs, 2 * f.opt.CutOps, f.opt.CutBytes}, 0
-	}
 	if total.Bytes >= min(unsentBytes, f.opt.Dirty/2) || total.Ops >= unsentOps {
-		return background("amount")
+		return f.background("amount", 0), 0
 	}
 	age := f.clock() - total.Oldest
 	if age >= int64(f.opt.WriteBehind) {
 		// What is half as old goes along: fewer cuts.
-		lim.Before = f.clock() - int64(f.opt.WriteBehind)/2
-		return background("age")
+		return f.background("age", f.clock()-int64(f.opt.WriteBehind)/2), 0
 	}
 	return nil, time.Duration(int64(f.opt.WriteBehind)-age) + time.Millisecond
 }
 
-// commit sends one cut and takes its result in. Called with f.mu held, which it unlocks.
-func (f *FS) commit(b *batch) {
+// background is the oldest operations, issued before that time (0: any). Called with f.mu held.
+func (f *FS) background(why string, before int64) *batch {
+	seqs := f.log.Prefix(order.Limit{Ops: f.opt.CutOps, Bytes: f.opt.CutBytes, Before: before}).Seqs
+	if f.opt.Mutant == mutantWrongOrder && len(seqs) > 0 {
+		seqs = f.log.IdealOfOps(seqs[len(seqs)-1]).Seqs
+	}
+	return &batch{why, seqs, 2 * f.opt.CutOps, f.opt.CutBytes}
+}
+
+// begin takes the operations of a cut from the log. Called with f.mu held.
+func (f *FS) begin(b *batch, number uint64) *sending {
 	records := b.records
 	if f.session.MaxCutRecords > 0 {
 		records = min(records, int(f.session.MaxCutRecords))
@@ -206,32 +210,43 @@ func (f *FS) commit(b *batch) {
 	if f.session.MaxCutBytes > 0 {
 		bytes = min(bytes, int64(f.session.MaxCutBytes))
 	}
-	seqs := f.log.Take(b.seqs, records, bytes)
-	number := f.nextCut
-	ops := f.log.Begin(number, seqs)
-	f.mu.Unlock()
+	s := &sending{batch: b, number: number, seqs: f.log.Take(b.seqs, records, bytes)}
+	s.ops = f.log.Begin(number, s.seqs)
+	return s
+}
 
-	net := order.NetEffect(ops)
+// commit sends one cut and takes its result in. Called with f.mu held, which it unlocks.
+func (f *FS) commit(b *batch) {
+	s := f.ahead
+	f.ahead = nil
+	if s == nil {
+		s = f.begin(b, f.nextCut)
+	}
+	f.mu.Unlock()
+	s.prepare(int(f.conn.Msize()))
 
 	f.mu.Lock()
-	fence, missing := f.fence(net.Fence)
+	fence, missing := f.fence(s.net.Fence)
 	f.mu.Unlock()
 	var reply *wire.Rcommit
-	var sent []int
 	var err error
 	switch {
 	case len(missing) > 0:
-	case len(net.Records) == 0:
+		s.wait()
+	case len(s.net.Records) == 0:
 		reply = &wire.Rcommit{Status: wire.CommitApplied}
 	default:
 		if h := f.opt.Hooks.Commit; h != nil {
-			h(CutInfo{number, b.why, ops, len(net.Records), net.Bytes})
+			h(CutInfo{s.number, b.why, s.ops, len(s.net.Records), s.net.Bytes})
 		}
-		reply, sent, err = f.sendCut(number, fence, net.Records)
+		reply, err = f.sendCut(s, fence)
 		if err != nil {
-			f.fail(fmt.Errorf("sending cut %d: %w", number, err))
+			f.fail(fmt.Errorf("sending cut %d: %w", s.number, err))
 			return
 		}
+	}
+	if reply == nil || reply.Status != wire.CommitApplied {
+		f.unstage()
 	}
 
 	f.mu.Lock()
@@ -240,27 +255,27 @@ func (f *FS) commit(b *batch) {
 	defer f.settle()
 	switch {
 	case len(missing) > 0:
-		f.log.Returned(number)
-		f.taken(seqs, missing)
+		f.log.Returned(s.number)
+		f.taken(s.seqs, missing)
 	case reply.Status == wire.CommitApplied:
-		if len(net.Records) > 0 {
+		if len(s.net.Records) > 0 {
 			f.nextCut++
 		}
-		f.stats.landed += len(ops)
-		f.stats.records += len(net.Records)
-		f.applied(number, ops, net.Records)
+		f.stats.landed += len(s.ops)
+		f.stats.records += len(s.net.Records)
+		f.applied(s.number, s.ops, s.net.Records)
 	case reply.Status == wire.CommitRefused:
-		f.log.Returned(number)
-		guilty := seqs
-		if int(reply.Record) < len(sent) {
-			guilty = net.Ops[sent[reply.Record]]
+		f.log.Returned(s.number)
+		guilty := s.seqs
+		if int(reply.Record) < len(s.origin) {
+			guilty = s.net.Ops[s.origin[reply.Record]]
 		}
 		f.refused(guilty, syscall.Errno(reply.Errno), reply.Reason)
 	case reply.Status == wire.CommitFenced:
-		f.log.Returned(number)
-		f.taken(seqs, []uint64{reply.ID})
+		f.log.Returned(s.number)
+		f.taken(s.seqs, []uint64{reply.ID})
 	default:
-		go f.fail(fmt.Errorf("cut %d is out of order at the server", number))
+		go f.fail(fmt.Errorf("cut %d is out of order at the server", s.number))
 	}
 }
 
@@ -287,107 +302,6 @@ func (f *FS) fence(operands []order.Operand) (fence []cut.Fence, missing []uint6
 		fence[i] = cut.Fence{ID: h.ID, Gen: uint64(h.Gen), Mode: uint8(h.Mode)}
 	}
 	return fence, nil
-}
-
-// sendCut sends a cut in parts that fit and waits for the last answer. origin tells for each
-// record as sent which of records it was.
-//
-// The parts go one after the other without waiting. A server may get them out of order when it is busy (it takes
-// them in with several goroutines) and refuses the whole cut then: nothing of it was applied, and it goes once more,
-// each part after the answer to the one before.
-func (f *FS) sendCut(number uint64, fence []cut.Fence, records []cut.Record) (reply *wire.Rcommit, origin []int, err error) {
-	parts, origin := splitCut(number, fence, records, int(f.conn.Msize()))
-	if h := f.opt.Hooks.Sent; h != nil {
-		h(len(parts))
-	}
-	reply, err = f.sendParts(parts, len(parts))
-	if err == nil && len(parts) > 1 && reply.Status == wire.CommitRefused && reply.Record == wholeCut {
-		reply, err = f.sendParts(parts, 1)
-	}
-	return reply, origin, err
-}
-
-// wholeCut is the record number that means the cut as a whole.
-const wholeCut = ^uint32(0)
-
-// sendParts sends the parts of a cut, at most so many at a time without an answer, and gives the answer that counts.
-func (f *FS) sendParts(parts []*wire.Tcommit, atOnce int) (*wire.Rcommit, error) {
-	results := make(chan error, len(parts))
-	replies := make([]wire.Rcommit, len(parts))
-	sent := f.clock()
-	var err error
-	waiting := 0
-	for i, t := range parts {
-		f.stats.messages.Add(1)
-		f.conn.Go(t, &replies[i], func(err error) { results <- err })
-		if waiting++; waiting == atOnce {
-			err = errors.Join(err, <-results)
-			waiting--
-		}
-	}
-	for range waiting {
-		err = errors.Join(err, <-results)
-	}
-	if err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	f.stats.cuts++
-	f.stats.parts += len(parts)
-	f.leased(sent, replies[len(parts)-1].Lease)
-	f.mu.Unlock()
-	// A part that is not the last may be the one that was refused.
-	for i := range replies {
-		if replies[i].Status != wire.CommitAccepted {
-			return &replies[i], nil
-		}
-	}
-	return nil, fmt.Errorf("the last part of a cut was answered as if it were not: %w", syscall.EPROTO)
-}
-
-// splitCut makes the messages of a cut. Records whose bytes do not fit one are split.
-func splitCut(number uint64, fence []cut.Fence, records []cut.Record, msize int) (parts []*wire.Tcommit, origin []int) {
-	room := msize - wire.TcommitOverhead
-	part := &wire.Tcommit{Cut: number}
-	left := room
-	next := func() {
-		parts = append(parts, part)
-		part = &wire.Tcommit{Cut: number, Part: uint32(len(parts))}
-		left = room
-	}
-	add := func(i int, r cut.Record) {
-		size := wire.RecordSize(&r)
-		if size > left && len(part.Records) > 0 {
-			next()
-		}
-		part.Records = append(part.Records, r)
-		origin = append(origin, i)
-		left -= size
-	}
-	for i, r := range records {
-		for r.Kind == cut.Data && wire.RecordSize(&r) > left {
-			fixed := wire.RecordSize(&r) - len(r.Bytes)
-			if left < fixed+4096 && left < room {
-				next()
-				continue
-			}
-			n := left - fixed
-			if n >= len(r.Bytes) {
-				break
-			}
-			head := r
-			head.Bytes = r.Bytes[:n:n]
-			add(i, head)
-			r.Off += uint64(n)
-			r.Bytes = r.Bytes[n:]
-		}
-		add(i, r)
-	}
-	if len(fence)*wire.FenceSize > left {
-		next()
-	}
-	part.Fence, part.Flags = fence, wire.CommitLast
-	return append(parts, part), origin
 }
 
 // applied takes in that a cut is at the server. Called with f.mu held.

@@ -27,7 +27,8 @@
 // tokens are taken in on the connection's reader goroutine, in the order in which
 // the server sent them, also under FS.mu.
 //
-// Goroutines: a committer, which has one cut in flight at a time and prefers
+// Goroutines: a committer, which has the server apply one cut at a time (the next one of a stream may be on its way
+// already, but for its last part) and prefers
 // recalls to fsyncs and these to background write-back; a renewer; one for each batch of recalled
 // tokens, each range of bytes and each directory that is being fetched.
 //
