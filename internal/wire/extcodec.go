@@ -218,8 +218,13 @@ func (m *Tcommit) decode(d *dec) {
 
 const attrAll = cut.AttrMode | cut.AttrUID | cut.AttrGID | cut.AttrSize | cut.AttrAtime | cut.AttrMtime | cut.AttrCtime
 
-// putRecord puts the fields that are named for the record's kind.
 func putRecord(b []byte, r *cut.Record) []byte {
+	return append(AppendRecordHead(b, r), RecordTail(r)...)
+}
+
+// AppendRecordHead appends r as Tcommit has it, without the bytes that come last in
+// it, RecordTail: so that whoever writes to a file need not copy them.
+func AppendRecordHead(b []byte, r *cut.Record) []byte {
 	b = put64(put64(put32(append(b, uint8(r.Kind)), r.UID), r.Owner), r.ID)
 	switch r.Kind {
 	case cut.Create:
@@ -232,11 +237,11 @@ func putRecord(b []byte, r *cut.Record) []byte {
 	case cut.Truncate:
 		return put64(b, r.Size)
 	case cut.Data:
-		return putBytes(put64(b, r.Off), r.Bytes)
+		return put32(put64(b, r.Off), uint32(len(r.Bytes)))
 	case cut.Zero, cut.Allocate:
 		return put64(put64(b, r.Off), r.Len)
 	case cut.SetXattr:
-		return putBytes(putString(b, r.Name), r.Bytes)
+		return put32(putString(b, r.Name), uint32(len(r.Bytes)))
 	case cut.RemoveXattr:
 		return putString(b, r.Name)
 	case cut.Keep, cut.Release:
@@ -245,6 +250,25 @@ func putRecord(b []byte, r *cut.Record) []byte {
 		return put64(put64(put64(put64(b, r.Off), r.Len), r.Source), r.SourceOff)
 	}
 	panic(fmt.Sprintf("wire: a record of kind %d", r.Kind))
+}
+
+// RecordTail is what follows r's head: the bytes of Data and SetXattr.
+func RecordTail(r *cut.Record) []byte {
+	if r.Kind == cut.Data || r.Kind == cut.SetXattr {
+		return r.Bytes
+	}
+	return nil
+}
+
+// DecodeRecord takes a record from the front of b into r, which is zero, and gives what
+// follows it. r.Bytes aliases b.
+func DecodeRecord(b []byte, r *cut.Record) (rest []byte, err error) {
+	d := dec{b: b}
+	d.record(r)
+	if d.rule != "" {
+		return nil, fmt.Errorf("a record: %s", d.rule)
+	}
+	return d.b, nil
 }
 
 func putRecordAttr(b []byte, r *cut.Record) []byte {
