@@ -16,6 +16,7 @@ const (
 	kindAbort      = 3
 	kindApplied    = 4
 	kindSettled    = 5
+	kindRedo       = 6
 	kindCheckpoint = 16 // the log's own
 	kindMark       = 17 // says only that what precedes it is durable
 )
@@ -47,10 +48,10 @@ func encode(e any) (kind uint8, pieces [][]byte, err error) {
 		w.uint(e.Number)
 	case *Settled:
 		kind = kindSettled
-		w.uint(uint64(len(e.IDs)))
-		for _, id := range e.IDs {
-			w.uint(id)
-		}
+		w.ids(e.IDs)
+	case *Redo:
+		kind = kindRedo
+		w.redo(e)
 	case *checkpoint:
 		kind = kindCheckpoint
 		w.uint(uint64(e.Before))
@@ -79,11 +80,9 @@ func decode(kind uint8, p []byte) (any, error) {
 		a.Number = r.uint()
 		e = a
 	case kindSettled:
-		s := new(Settled)
-		for range r.count(1) {
-			s.IDs = append(s.IDs, r.uint())
-		}
-		e = s
+		e = &Settled{IDs: r.ids()}
+	case kindRedo:
+		e = r.redo()
 	case kindCheckpoint:
 		e = &checkpoint{Before: LSN(r.uint())}
 	case kindMark:
@@ -166,10 +165,7 @@ func (w *writer) object(o *Object) {
 	}
 	w.b = append(w.b, flags)
 	w.uint(o.ID)
-	w.uint(o.Ident.Dev)
-	w.uint(o.Ident.Ino)
-	w.fix(o.Ident.Tag)
-	w.string(o.Ident.Handle)
+	w.ident(&o.Ident)
 	w.string(o.Place)
 	w.uint(o.Parent)
 	w.string(o.Name)
@@ -211,6 +207,30 @@ func (w *writer) note(n *Note) {
 		w.uint(c.ID)
 		w.fix(uint64(c.Host))
 		w.fix(uint64(c.Shown))
+	}
+}
+
+func (w *writer) ids(ids []uint64) {
+	w.uint(uint64(len(ids)))
+	for _, id := range ids {
+		w.uint(id)
+	}
+}
+
+func (w *writer) ident(i *Ident) {
+	w.uint(i.Dev)
+	w.uint(i.Ino)
+	w.fix(i.Tag)
+	w.string(i.Handle)
+}
+
+func (w *writer) redo(e *Redo) {
+	w.fix(uint64(e.Time))
+	w.ids(e.IDs)
+	w.uint(uint64(len(e.Made)))
+	for i := range e.Made {
+		w.uint(e.Made[i].ID)
+		w.ident(&e.Made[i].Ident)
 	}
 }
 
@@ -312,10 +332,11 @@ func (r *reader) cut() *Cut {
 	return c
 }
 
-// What a record and an object have at least.
+// What a record, an identity and an object have at least.
 const (
 	recordLeast = 1 + 4 + 8 + 8
-	objectLeast = 1 + 3 + 8 + 4 + 2
+	identLeast  = 2 + 8 + 1
+	objectLeast = 1 + 1 + identLeast + 3 + 2
 )
 
 func (r *reader) object() Object {
@@ -327,7 +348,7 @@ func (r *reader) object() Object {
 	}
 	o.Born = flags&objectBorn != 0
 	o.ID = r.uint()
-	o.Ident = Ident{Dev: r.uint(), Ino: r.uint(), Tag: r.fix(), Handle: r.string()}
+	o.Ident = r.ident()
 	o.Place, o.Parent, o.Name = r.string(), r.uint(), r.string()
 	if flags&objectBefore != 0 {
 		o.Before = Attrs{
@@ -358,4 +379,24 @@ func (r *reader) note() *Note {
 		n.Ctimes = append(n.Ctimes, Ctime{ID: r.uint(), Host: r.time(), Shown: r.time()})
 	}
 	return n
+}
+
+func (r *reader) ids() []uint64 {
+	var ids []uint64
+	for range r.count(1) {
+		ids = append(ids, r.uint())
+	}
+	return ids
+}
+
+func (r *reader) ident() Ident {
+	return Ident{Dev: r.uint(), Ino: r.uint(), Tag: r.fix(), Handle: r.string()}
+}
+
+func (r *reader) redo() *Redo {
+	e := &Redo{Time: r.time(), IDs: r.ids()}
+	for range r.count(1 + identLeast) {
+		e.Made = append(e.Made, Made{ID: r.uint(), Ident: r.ident()})
+	}
+	return e
 }
