@@ -42,6 +42,7 @@ func encode(e any) (kind uint8, pieces [][]byte, err error) {
 	case *Abort:
 		kind = kindAbort
 		w.uint(uint64(e.Cut))
+		w.fix(uint64(e.Time))
 	case *Applied:
 		kind = kindApplied
 		w.b = append(w.b, e.Client[:]...)
@@ -73,7 +74,7 @@ func decode(kind uint8, p []byte) (any, error) {
 	case kindNote:
 		e = r.note()
 	case kindAbort:
-		e = &Abort{Cut: LSN(r.uint())}
+		e = &Abort{Cut: LSN(r.uint()), Time: r.time()}
 	case kindApplied:
 		a := new(Applied)
 		copy(a.Client[:], r.take(16))
