@@ -113,6 +113,8 @@ func (l *Log) prepareOne() bool {
 		l.ready = append(l.ready, seg)
 	case !diskFull(err):
 		l.fail(err)
+	case l.usable(size) >= 0:
+		// One has become spare meanwhile.
 	case len(l.spare) > 0:
 		return l.removeSpares(0)
 	case size > l.least():
@@ -154,8 +156,13 @@ func (l *Log) lacking() int64 {
 	return max(min(live, l.opt.SegmentSize), l.least())
 }
 
+// usable is a spare segment that can take the place of one of that size, or -1.
+func (l *Log) usable(size int64) int {
+	return slices.IndexFunc(l.spare, func(s *segment) bool { return s.size >= min(size, l.least()) })
+}
+
 func (l *Log) takeSpare(size int64) *segment {
-	i := slices.IndexFunc(l.spare, func(s *segment) bool { return s.size >= min(size, l.least()) })
+	i := l.usable(size)
 	if i < 0 {
 		return nil
 	}
