@@ -24,23 +24,23 @@ type inode struct {
 	names     map[string]int
 }
 
-// host is a file system in memory. Inode numbers are never used again.
-type host struct {
+// hostTree is a file system in memory. Inode numbers are never used again.
+type hostTree struct {
 	in   map[int]*inode
 	next int
 	now  int64
 }
 
-func newHost() *host {
-	h := &host{in: map[int]*inode{}, next: tmpIno + 1, now: 1000 * second}
+func newHost() *hostTree {
+	h := &hostTree{in: map[int]*inode{}, next: tmpIno + 1, now: 1000 * second}
 	for _, ino := range []int{rootID, tmpIno} {
 		h.in[ino] = &inode{typ: typeDir, mode: 0o755, names: map[string]int{}, ctime: h.now}
 	}
 	return h
 }
 
-func (h *host) clone() *host {
-	c := &host{in: map[int]*inode{}, next: h.next, now: h.now}
+func (h *hostTree) clone() *hostTree {
+	c := &hostTree{in: map[int]*inode{}, next: h.next, now: h.now}
 	for ino, i := range h.in {
 		d := *i
 		d.names = maps.Clone(i.names)
@@ -49,13 +49,13 @@ func (h *host) clone() *host {
 	return c
 }
 
-func (h *host) make(typ, mode uint32) int {
+func (h *hostTree) make(typ, mode uint32) int {
 	h.next++
 	h.in[h.next] = &inode{typ: typ, mode: mode, names: map[string]int{}, ctime: h.now}
 	return h.next
 }
 
-func (h *host) touch(inos ...int) {
+func (h *hostTree) touch(inos ...int) {
 	for _, i := range inos {
 		if n := h.in[i]; n != nil {
 			n.ctime = h.now
@@ -63,7 +63,7 @@ func (h *host) touch(inos ...int) {
 	}
 }
 
-func (h *host) set(dir int, name string, ino int) {
+func (h *hostTree) set(dir int, name string, ino int) {
 	old := h.in[dir].names[name]
 	if ino == 0 {
 		delete(h.in[dir].names, name)
@@ -74,7 +74,7 @@ func (h *host) set(dir int, name string, ino int) {
 }
 
 // sweep removes inodes without a name.
-func (h *host) sweep() {
+func (h *hostTree) sweep() {
 	seen := map[int]bool{}
 	var walk func(ino int)
 	walk = func(ino int) {
@@ -92,7 +92,7 @@ func (h *host) sweep() {
 }
 
 // below says whether directory d is a or lies below it.
-func (h *host) below(d, a int) bool {
+func (h *hostTree) below(d, a int) bool {
 	if d == a {
 		return true
 	}
@@ -105,7 +105,7 @@ func (h *host) below(d, a int) bool {
 }
 
 // rename is renameat2: without replacing, or an exchange.
-func (h *host) rename(d1 int, n1 string, d2 int, n2 string, exchange bool) bool {
+func (h *hostTree) rename(d1 int, n1 string, d2 int, n2 string, exchange bool) bool {
 	a, b := h.in[d1].names[n1], h.in[d2].names[n2]
 	if exchange != (b != 0) {
 		panic(fmt.Sprintf("rename %d/%s to %d/%s: %d, %d", d1, n1, d2, n2, a, b))
@@ -361,7 +361,7 @@ func lay(data string, r *cut.Record) string {
 }
 
 // compare says where a host's tree is not the one that clients should see.
-func compare(h *host, t tree) error {
+func compare(h *hostTree, t tree) error {
 	inoOf, idOf := map[uint64]int{}, map[int]uint64{}
 	var walk func(path string, ino int, id uint64) error
 	walk = func(path string, ino int, id uint64) error {

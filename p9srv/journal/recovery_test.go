@@ -14,12 +14,12 @@ import (
 	"echo9/internal/cut"
 )
 
-// errDead: the recovery was killed.
-var errDead = errors.New("dead")
+// errDied: the recovery was killed.
+var errDied = errors.New("dead")
 
 // recovering carries out a plan on a host in memory, in the way of package dirfs.
 type recovering struct {
-	h     *host
+	h     *hostTree
 	log   []Entry
 	plan  *Plan
 	seen  *Seen
@@ -32,21 +32,21 @@ type recovering struct {
 
 func (r *recovering) step() {
 	if r.steps == 0 {
-		panic(errDead)
+		panic(errDied)
 	}
 	r.steps--
 	r.h.now += second / 100
 }
 
 // recoverHost does a recovery, which dies after a number of steps, and gives the log as it is then.
-func recoverHost(h *host, log []Entry, m mutant, steps int) (r *recovering, err error) {
+func recoverHost(h *hostTree, log []Entry, m mutant, steps int) (r *recovering, err error) {
 	r = &recovering{h: h, log: slices.Clone(log), m: m, steps: steps}
 	defer func() {
 		if x := recover(); x != nil {
-			if x != errDead {
+			if x != errDied {
 				panic(x)
 			}
-			err = errDead
+			err = errDied
 		}
 	}()
 	r.run()
@@ -215,7 +215,7 @@ func (r *recovering) empty() {
 }
 
 // crash gives what a restart may find at a moment: after a kill, or a power failure.
-func crash(r *rand.Rand, s *server, at int, power bool) (*host, []Entry) {
+func crash(r *rand.Rand, s *server, at int, power bool) (*hostTree, []Entry) {
 	m := &s.moments[at]
 	if !power {
 		return m.h.clone(), s.log[:m.log]
@@ -307,7 +307,7 @@ func somebody(r *rand.Rand, s *server) {
 }
 
 // later changes something after the server's end, past all windows; what is then to be seen.
-func later(r *rand.Rand, s *server, h *host, t tree) tree {
+func later(r *rand.Rand, s *server, h *hostTree, t tree) tree {
 	t = t.clone()
 	h.now += 60 * second
 	switch r.IntN(3) {
@@ -401,7 +401,7 @@ func (st *story) run() error {
 }
 
 // oneByOne is the way that is wrong: every cut is replayed by itself.
-func (st *story) oneByOne(h *host, log []Entry) {
+func (st *story) oneByOne(h *hostTree, log []Entry) {
 	for i := range log {
 		if log[i].Cut == nil {
 			continue

@@ -12,7 +12,7 @@ import (
 // moment is the world after one step.
 type moment struct {
 	what          string
-	h             *host
+	h             *hostTree
 	log, durable  int  // entries written, and those of them that are on the disk for sure
 	cut           int  // index of the entry of the cut under way, -1
 	before, after tree // what clients are to see without it, and with it
@@ -22,7 +22,7 @@ type moment struct {
 // server is a server in memory that stages, logs, applies and notes cuts, in steps.
 type server struct {
 	r       *rand.Rand
-	h       *host
+	h       *hostTree
 	t       tree
 	log     []Entry
 	durable int
