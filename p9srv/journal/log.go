@@ -44,7 +44,7 @@ const (
 
 // Log is an open log. Its methods may be called by several goroutines.
 type Log struct {
-	h   *host
+	h   *files
 	opt Options
 
 	mu   sync.Mutex

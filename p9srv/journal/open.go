@@ -20,7 +20,7 @@ func Open(dir int, opt Options) (*Log, []Entry, error) {
 	if err := opt.complete(dir); err != nil {
 		return nil, nil, err
 	}
-	h := &host{dir: -1, step: opt.Step, hook: opt.hook}
+	h := &files{dir: -1, step: opt.Step, hook: opt.hook}
 	l, entries, err := open(h, dir, opt)
 	if err != nil {
 		if h.dir >= 0 {
@@ -35,7 +35,7 @@ func Open(dir int, opt Options) (*Log, []Entry, error) {
 	return l, entries, nil
 }
 
-func open(h *host, dir int, opt Options) (*Log, []Entry, error) {
+func open(h *files, dir int, opt Options) (*Log, []Entry, error) {
 	var err error
 	if h.dir, err = openDir(dir); errors.Is(err, os.ErrNotExist) {
 		if err = makeDir(h, dir); err == nil {
@@ -121,7 +121,7 @@ func openDir(dir int) (int, error) {
 	return fd, nil
 }
 
-func makeDir(h *host, dir int) error {
+func makeDir(h *files, dir int) error {
 	if err := h.ask(hostOp{what: "mkdir", name: dirName}); err != nil {
 		return err
 	}

@@ -210,7 +210,7 @@ func (l *Log) create(seq uint64, size int64) (*segment, error) {
 		err = l.fill(s)
 	}
 	if err != nil {
-		if uerr := l.h.unlink(name); uerr != nil && uerr != errDead {
+		if uerr := l.h.unlink(name); uerr != nil && uerr != errBroken {
 			err = fmt.Errorf("%w; and %v", err, uerr)
 		}
 		unix.Close(fd)

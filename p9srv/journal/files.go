@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// host makes the system calls that change the log's directory. Each is asked for by
+// files makes the system calls that change the log's directory. Each is asked for by
 // name before it is made.
-type host struct {
+type files struct {
 	dir  int // the log's directory
 	step func(name string) error
 	// hook sees each call with what it is about, and may fail it as the host would: for tests.
@@ -34,12 +34,12 @@ type stopped struct{ error }
 
 func (s stopped) Unwrap() error { return s.error }
 
-var errDead = errors.New("the log of cuts is broken")
+var errBroken = errors.New("the log of cuts is broken")
 
 // ask is called before every system call that changes something.
-func (h *host) ask(op hostOp) error {
+func (h *files) ask(op hostOp) error {
 	if h.dead.Load() {
-		return errDead
+		return errBroken
 	}
 	if h.step != nil {
 		if err := h.step("log " + op.what); err != nil {
@@ -53,7 +53,7 @@ func (h *host) ask(op hostOp) error {
 }
 
 // create makes a file that is not there yet, and opens it.
-func (h *host) create(name string) (int, error) {
+func (h *files) create(name string) (int, error) {
 	if err := h.ask(hostOp{what: "create", name: name}); err != nil {
 		return -1, err
 	}
@@ -69,7 +69,7 @@ const maxPieces = 1024
 
 // write puts the pieces to the file one after another, from offset off on. The
 // pieces' slice is used up.
-func (h *host) write(fd int, name string, pieces [][]byte, off int64) error {
+func (h *files) write(fd int, name string, pieces [][]byte, off int64) error {
 	for len(pieces) > 0 {
 		n := min(len(pieces), maxPieces)
 		if err := h.ask(hostOp{what: "write", name: name, fd: fd, off: off, data: pieces[:n]}); err != nil {
@@ -104,7 +104,7 @@ func skip(pieces [][]byte, n int) [][]byte {
 }
 
 // allocate sets space aside, where that can be done: so a full disk shows at once.
-func (h *host) allocate(fd int, name string, size int64) error {
+func (h *files) allocate(fd int, name string, size int64) error {
 	if err := h.ask(hostOp{what: "allocate", name: name, fd: fd}); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (h *host) allocate(fd int, name string, size int64) error {
 }
 
 // fdatasync makes what was written to the file durable.
-func (h *host) fdatasync(fd int, name string) error {
+func (h *files) fdatasync(fd int, name string) error {
 	if err := h.ask(hostOp{what: "fdatasync", name: name, fd: fd}); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (h *host) fdatasync(fd int, name string) error {
 }
 
 // fsync makes the file durable, its length and place too.
-func (h *host) fsync(fd int, name string) error {
+func (h *files) fsync(fd int, name string) error {
 	if err := h.ask(hostOp{what: "fsync", name: name, fd: fd}); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func syncError(call, name string, err error) error {
 }
 
 // syncDir makes names durable.
-func (h *host) syncDir() error {
+func (h *files) syncDir() error {
 	if err := h.ask(hostOp{what: "syncdir", fd: h.dir}); err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (h *host) syncDir() error {
 	return nil
 }
 
-func (h *host) rename(from, to string) error {
+func (h *files) rename(from, to string) error {
 	if err := h.ask(hostOp{what: "rename", name: from, to: to}); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (h *host) rename(from, to string) error {
 	return nil
 }
 
-func (h *host) unlink(name string) error {
+func (h *files) unlink(name string) error {
 	if err := h.ask(hostOp{what: "unlink", name: name}); err != nil {
 		return err
 	}
