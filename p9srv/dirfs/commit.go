@@ -63,10 +63,13 @@ func (a *apply) commit() {
 		}
 	}
 	for _, o := range a.list {
-		if o.n == nil || len(o.loses) == 0 {
+		if o.n == nil {
 			continue
 		}
-		a.settleLost(o)
+		a.settleCtime(o)
+		if len(o.loses) > 0 {
+			a.settleLost(o)
+		}
 	}
 	for i := range a.c.Records {
 		if r := &a.c.Records[i]; r.Kind == cut.Release {
@@ -75,7 +78,7 @@ func (a *apply) commit() {
 	}
 }
 
-// settle brings an object's node up to date with its names and its ctime.
+// settle brings an object's node up to date with its names.
 func (a *apply) settle(o *cutObj, session uint64) {
 	fs := a.fs
 	orphan := !o.private.none() && o.private.dir == nil && o.private.fd == fs.state.orphans
@@ -92,10 +95,15 @@ func (a *apply) settle(o *cutObj, session uint64) {
 		fs.keepLocked(session, o.n)
 	}
 	fs.mu.Unlock()
+}
+
+// settleCtime notes the ctime that is to be shown of an object while the host's stays as it is now. The last of what changes
+// that was done before: also that a name went.
+func (a *apply) settleCtime(o *cutObj) {
+	fs := a.fs
 	if o.attr.Valid&cut.AttrCtime == 0 || o.created() && !o.isDir() && len(o.gains) < 2 {
 		return
 	}
-	// The last of what changes the host's ctime was done before.
 	_ = o.with(func(fd int) error {
 		var st unix.Statx_t
 		if err := statFD(fd, &st); err != nil {
