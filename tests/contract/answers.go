@@ -17,6 +17,8 @@ type answer struct {
 	stat int
 	// skip: the step has no meaning here (a handle that is not open) and is not to be done.
 	skip bool
+	// or: instead of success it may be one of these.
+	or faults
 }
 
 func failing(f faults) answer { return answer{errs: f, stat: -1} }

@@ -15,12 +15,17 @@ type generator struct {
 	handles int
 	// apart: clients mostly work below directories of their own, so that more is pending; strangers: users are others than root.
 	apart, strangers int
-	client           int // whose step it is
+	client           int  // whose step it is
+	refusing         bool // the server refuses some operations
 }
 
 func newGenerator(seed uint64, steps int) *generator {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 9)), left: steps}
 	g.apart, g.strangers = pick(g, 0, 50, 90), pick(g, 0, 5, 25)
+	if g.refusing = g.IntN(3) == 0; g.refusing {
+		// Then it must be known when something is sent.
+		g.strangers = 0
+	}
 	return g
 }
 
@@ -29,6 +34,11 @@ func (g *generator) policies() []policy {
 	var list []policy
 	for range 2 + g.IntN(2) {
 		list = append(list, g.policy())
+	}
+	if g.refusing {
+		for i := range list {
+			list[i].writes, list[i].eager = "behind", false
+		}
 	}
 	if g.IntN(3) == 0 {
 		list = append(list[:2], policy{plain: true})
@@ -61,10 +71,49 @@ func (g *generator) next(h *history) (step, bool) {
 		s.uid = uint32(1 + g.IntN(2))
 	}
 	m := h.members[s.client]
+	if g.refusing && !m.plain && g.IntN(14) == 0 {
+		return g.refusedStep(h, s, m), true
+	}
 	if len(m.handles) > 0 && g.IntN(3) == 0 {
 		return g.handleStep(s, m), true
 	}
 	return g.pathStep(h, s, m), true
+}
+
+// refusedStep makes up what the server will refuse.
+func (g *generator) refusedStep(h *history, s step, m *member) step {
+	s.uid = 0
+	g.handles++
+	word := fmt.Sprint(refusedWord, g.handles)
+	dir, _ := splitPath(g.fresh(h))
+	name := word
+	if dir != "" {
+		name = dir + "/" + word
+	}
+	handle := fmt.Sprint("h", g.handles)
+	for _, name := range slices.Sorted(maps.Keys(m.handles)) {
+		if hd := m.handles[name]; hd.write && !hd.appends && g.IntN(3) > 0 {
+			s.verb, s.args = "write", []string{name, fmt.Sprint(9000 + 100*g.handles), word + "."}
+			return s
+		}
+	}
+	switch g.IntN(8) {
+	case 0, 1:
+		s.verb, s.args = "mkdir", []string{name, "0777"}
+	case 2:
+		s.verb, s.args = "create", []string{name, "0644", handle}
+	case 3:
+		s.verb, s.args = "rename", []string{g.path(h, ""), name}
+	case 4:
+		s.verb, s.args = "link", []string{g.path(h, "10"), name}
+	case 5:
+		s.verb, s.args = "symlink", []string{g.fresh(h), word}
+	case 6:
+		s.verb, s.args = "setxattr", []string{g.path(h, "10"), pick(g, "user.a", "user.b"), word}
+	default:
+		s.verb, s.args = "chown", []string{g.path(h, ""), fmt.Sprint(refusedOwner + g.handles), "0"}
+	}
+	return s
 }
 
 func (g *generator) handleStep(s step, m *member) step {
@@ -75,7 +124,7 @@ func (g *generator) handleStep(s step, m *member) step {
 	case 0, 1, 2, 3:
 		s.verb, s.args = "write", []string{name, num(40), g.word()}
 	case 4, 5:
-		s.verb, s.args = "read", []string{name, num(20), "9000"}
+		s.verb, s.args = "read", []string{name, num(20), "20000"}
 	case 6:
 		s.verb, s.args = "hstat", []string{name}
 	case 7:
@@ -83,6 +132,9 @@ func (g *generator) handleStep(s step, m *member) step {
 	case 8:
 		s.verb, s.args = "hfsync", []string{name}
 	case 9:
+		if g.refusing {
+			return step{client: s.client, verb: "hstat", args: []string{name}} // it would send something
+		}
 		s.verb, s.args = "alloc", []string{name, fmt.Sprint(pick(g, 0, 1, 3, 16, 17)), num(40), fmt.Sprint(1 + g.IntN(60))}
 	default:
 		s.verb, s.args = "close", []string{name}

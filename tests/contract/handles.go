@@ -25,10 +25,13 @@ func expand(word string) []byte {
 	return []byte(strings.Repeat(unit, n))
 }
 
-// dead is the answer of a handle on whose object something was lost.
+// lost is the answer of a handle on whose object something was lost.
 func (hd *handle) lost() answer {
-	if hd.dir {
+	switch {
+	case hd.dir:
 		return failing(faults{syscall.ESTALE})
+	case hd.gone:
+		return failing(faults{syscall.EIO, syscall.ESTALE})
 	}
 	return failing(faults{syscall.EIO})
 }
@@ -77,6 +80,9 @@ func doRead(h *history, _ int, s step, hd *handle) answer {
 }
 
 func doHandleStat(h *history, _ int, s step, hd *handle) answer {
+	if hd.gone {
+		return hd.lost()
+	}
 	h.observe(s.client, hd.id)
 	return answer{value: status(h.now[hd.id]), stat: hd.id}
 }
@@ -123,5 +129,9 @@ func doHandleFsync(h *history, _ int, s step, hd *handle) answer {
 		return hd.lost()
 	}
 	h.flush(s.client, hd.id)
-	return done("")
+	a := done("")
+	if hd.tells {
+		hd.tells, a.or = false, faults{syscall.EIO}
+	}
+	return a
 }

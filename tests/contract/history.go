@@ -19,6 +19,8 @@ type handle struct {
 	appends, dir bool
 	uid          uint32 // who opened it
 	dead         bool   // something was lost on the object
+	gone         bool   // which was never made
+	tells        bool   // something was lost in the directory: fsync may say so, once
 }
 
 // member is a client of the model.
@@ -27,8 +29,6 @@ type member struct {
 	handles map[string]*handle
 	// observed, in causal order: what was pending on what the client has looked at.
 	observed map[*effect]bool
-	// unreported: a loss that no sync has told yet; tells: a loss that handles of other objects may tell once.
-	unreported, tells bool
 }
 
 // history is what all clients did, in the order in which they did it.

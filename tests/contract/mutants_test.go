@@ -19,10 +19,11 @@ func TestMutants(t *testing.T) {
 	}{
 		{"skipRecall", []policy{behind, behind}, 1},
 		{"ignoreRecall", []policy{behind, behind}, 2},
-		{"wrongOrder", []policy{behind, behind}, 37},
-		{"ignoreBarrier", []policy{behind, behind}, 52},
+		{"wrongOrder", []policy{behind, behind}, 108},
+		{"ignoreBarrier", []policy{behind, behind}, 98},
+		{"keepDependents", []policy{behind, behind}, 1},
 		{"lostCut", []policy{behind, behind}, 1},
-		{"tornCut", []policy{behind, behind}, 1},
+		{"tornCut", []policy{behind, behind}, 2},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()

@@ -42,11 +42,13 @@ type guard struct {
 	p9srv.Committer
 	cuts   sync.RWMutex // held for reading while a cut is applied
 	mutant string
-	// before and after an Apply, when set.
-	refuse  atomic.Pointer[func(*cut.Cut) *cut.Refusal]
+	// applied, when set, is called after a cut.
 	applied atomic.Pointer[func(session uint64)]
 	ended   atomic.Int64 // sessions
 	count   atomic.Int64 // cuts
+
+	mu    sync.Mutex
+	words []string // for which cuts were refused
 }
 
 // EndSession ends a session.
@@ -59,10 +61,8 @@ func (g *guard) EndSession(id uint64) {
 func (g *guard) Apply(ctx context.Context, cred *p9srv.Cred, c *cut.Cut) error {
 	g.cuts.RLock()
 	defer g.cuts.RUnlock()
-	if fn := g.refuse.Load(); fn != nil {
-		if r := (*fn)(c); r != nil {
-			return r
-		}
+	if r := g.refusal(c); r != nil {
+		return r
 	}
 	g.count.Add(1)
 	err := g.Committer.Apply(ctx, cred, g.broken(c))
