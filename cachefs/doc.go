@@ -33,7 +33,7 @@
 // tokens, each range of bytes and each directory that is being fetched.
 //
 // Lock order: file.listMu, FS.mu, then what p9client.Conn and the log have inside.
-// Functions given to OnRevoke, Hooks and Logf are called without locks.
+// Functions given to OnRevoke, Hooks (but Issued) and Logf are called without locks.
 //
 // # Deadlocks
 //

@@ -102,6 +102,7 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 		fs.log = order.NewBroken(fs.opt.Order)
 	}
 	fs.log.Locate(fs.parentsOf)
+	fs.log.Watch = fs.opt.Hooks.Issued
 	fs.idle.init()
 	fs.committing.init()
 	if err := fs.openSession(ctx); err != nil {

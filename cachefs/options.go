@@ -103,12 +103,15 @@ type Options struct {
 	Mutant string
 }
 
-// Hooks are called at certain points, for tests. None is called with a lock held.
+// Hooks are called at certain points, for tests. None but Issued is called with a lock held.
 type Hooks struct {
 	// Commit is called before a cut is sent.
 	Commit func(CutInfo)
 	// Sent is called with the number of messages that a cut took.
 	Sent func(messages int)
+	// Issued is told of each update as it is taken on, before it is merged with others. It is called
+	// under the FS's lock, and must not call the FS.
+	Issued func(order.Op)
 	// BeforeReturn is called before recalled tokens go back, after their cuts were applied.
 	BeforeReturn func(ctx context.Context, ids []uint64)
 }

@@ -45,6 +45,10 @@ type Log struct {
 	stamp         uint64
 	stack         []*node
 
+	// Watch, if not nil, is told of each operation as it was issued, before it is merged with
+	// another: with the sequence number that Append answers. For tests.
+	Watch func(Op)
+
 	// Switched on by tests only: each breaks one mechanism.
 	mutant mutant
 }
@@ -127,6 +131,14 @@ func New(p Policy) *Log {
 func (l *Log) Append(op *Op) uint64 {
 	op.Writes, op.Reads = Operands(op)
 	op.check()
+	if l.Watch != nil {
+		issued := *op
+		issued.Attrs = slices.Clone(op.Attrs)
+		defer func() {
+			issued.Seq = op.Seq
+			l.Watch(issued)
+		}()
+	}
 	if seq := l.coalesce(op); seq != 0 {
 		return seq
 	}
