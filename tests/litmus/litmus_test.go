@@ -312,26 +312,34 @@ func shown(k key, cells map[key]cell) string {
 	return strings.Join(names, ", ")
 }
 
+// table has "same" where a cell is as the program's first, or a whole policy as write-behind.
 func table(cells map[key]cell) string {
 	var b strings.Builder
 	b.WriteString("| program | object | causal | total | close | sync |\n|---|---|---|---|---|---|\n")
 	for _, p := range programs {
 		fmt.Fprintf(&b, "| %s", p.name)
+		var behind []string
 		for _, o := range all {
-			fmt.Fprintf(&b, " | %s", shown(key{p, o, cachefs.Behind}, cells))
+			text := shown(key{p, o, cachefs.Behind}, cells)
+			if behind = append(behind, text); o != order.Object && text == behind[0] {
+				text = "same"
+			}
+			fmt.Fprintf(&b, " | %s", text)
 		}
 		for _, w := range policies[1:] {
 			var texts []string
 			for _, o := range all {
 				texts = append(texts, shown(key{p, o, w}, cells))
 			}
-			one := slices.Compact(slices.Clone(texts))
-			if len(one) == 1 {
-				fmt.Fprintf(&b, " | %s", one[0])
-				continue
-			}
-			for i, o := range all {
-				texts[i] = orderNames[o] + ": " + texts[i]
+			switch {
+			case slices.Equal(texts, behind):
+				texts = []string{"same"}
+			case len(slices.Compact(slices.Clone(texts))) == 1:
+				texts = texts[:1]
+			default:
+				for i, o := range all {
+					texts[i] = orderNames[o] + ": " + texts[i]
+				}
 			}
 			fmt.Fprintf(&b, " | %s", strings.Join(texts, "; "))
 		}
