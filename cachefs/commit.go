@@ -261,9 +261,10 @@ func (f *FS) commit(b *batch) {
 		if len(s.net.Records) > 0 {
 			f.nextCut++
 		}
-		f.stats.landed += len(s.ops)
-		f.stats.records += len(s.net.Records)
+		before := f.log.Totals().Ops
 		f.applied(s.number, s.ops, s.net.Records)
+		f.stats.landed += before - f.log.Totals().Ops
+		f.stats.records += len(s.net.Records)
 	case reply.Status == wire.CommitRefused:
 		f.log.Returned(s.number)
 		guilty := s.seqs

@@ -27,8 +27,9 @@ type stats struct {
 // Status is how an FS stands.
 type Status struct {
 	Cached bool `json:"cached"`
-	// Pending updates are those that are not at the server; PendingBytes is the data in them, Oldest the age of the oldest one.
+	// Pending updates are those that are not at the server, of which InFlight are on their way; PendingBytes is the data in them, Oldest the age of the oldest one.
 	Pending      int           `json:"pending"`
+	InFlight     int           `json:"in_flight"`
 	PendingBytes int64         `json:"pending_bytes"`
 	Oldest       time.Duration `json:"oldest_ns"`
 	// Tokens is how many objects the server lets us cache, Objects how many are remembered.
@@ -61,7 +62,7 @@ func (f *FS) Status() Status {
 	now := f.clock()
 	total := f.log.Totals()
 	s := Status{
-		Cached: true, Pending: total.Ops, PendingBytes: total.Bytes,
+		Cached: true, Pending: total.Ops, InFlight: total.InFlight, PendingBytes: total.Bytes,
 		Tokens: f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes,
 		Lease: time.Duration(f.holder.LeaseLeft(now)), Session: f.session.Session,
 		Messages: f.stats.messages.Load(), Cuts: f.stats.cuts, Records: f.stats.records,

@@ -18,6 +18,7 @@ import (
 type Proxy struct {
 	target string
 	delay  time.Duration // one way
+	rate   int64         // bytes a second in each direction of a connection; 0: any number
 	ln     net.Listener
 
 	mu    sync.Mutex // guards conns
@@ -43,12 +44,16 @@ func (a Counts) Sub(b Counts) Counts {
 
 // New listens on loopback and forwards to the TCP address target ("host:port") or, with a leading '/', a unix socket,
 // adding rtt to every round trip.
-func New(target string, rtt time.Duration) (*Proxy, error) {
+func New(target string, rtt time.Duration) (*Proxy, error) { return NewLink(target, rtt, 0) }
+
+// NewLink is New with a limit to the bytes that pass in a second, in each direction of each connection. What waits
+// for its turn is 1 MiB at most.
+func NewLink(target string, rtt time.Duration, rate int64) (*Proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listening for the proxy: %w", err)
 	}
-	p := &Proxy{target: target, delay: rtt / 2, ln: ln, conns: map[net.Conn]bool{}}
+	p := &Proxy{target: target, delay: rtt / 2, rate: rate, ln: ln, conns: map[net.Conn]bool{}}
 	go p.accept()
 	return p, nil
 }
@@ -112,6 +117,8 @@ func (p *Proxy) accept() {
 	}
 }
 
+const chunkSize = 256 << 10
+
 type chunk struct {
 	due  time.Time
 	data []byte
@@ -119,11 +126,15 @@ type chunk struct {
 
 // pump copies from one side to the other, each piece delay after it came, and shows the pieces.
 func (p *Proxy) pump(from, to net.Conn, came, goes func([]byte)) {
-	queue := make(chan chunk, 4096)
+	waiting := 4096
+	if p.rate > 0 {
+		waiting = (1 << 20) / chunkSize
+	}
+	queue := make(chan chunk, waiting)
 	go func() {
 		defer close(queue)
 		for {
-			buf := make([]byte, 256<<10)
+			buf := make([]byte, chunkSize)
 			n, err := from.Read(buf)
 			if n > 0 {
 				came(buf[:n])
@@ -134,8 +145,16 @@ func (p *Proxy) pump(from, to net.Conn, came, goes func([]byte)) {
 			}
 		}
 	}()
+	var free time.Time // when the link has passed on what came before
 	for c := range queue {
-		if p.delay > 0 {
+		if p.rate > 0 {
+			if c.due.Before(free) {
+				c.due = free
+			}
+			c.due = c.due.Add(time.Duration(int64(len(c.data)) * int64(time.Second) / p.rate))
+			free = c.due
+		}
+		if p.delay > 0 || p.rate > 0 {
 			time.Sleep(time.Until(c.due))
 		}
 		goes(c.data)
