@@ -53,8 +53,21 @@ func serverFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "ro", Usage: "refuse every change"},
 		&cli.DurationFlag{Name: "lease", Value: 10 * time.Second, Usage: "how long a client that has gone silent keeps its tokens"},
 		&cli.StringFlag{Name: "state", Usage: "the server's private `DIR`ectory, on the same file system (default: .echo9 in the export)"},
+		&cli.StringFlag{Name: "durability", Value: "cut", Usage: "what a change that a client was told is durable survives: cut (a power failure) or os (the end of this process only: for scratch trees)"},
 		&cli.BoolFlag{Name: "trace", Usage: "print every message of the wire on stderr"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say what is going on, on stderr"},
+	}
+}
+
+// durability reads the flag of that name.
+func durability(c *cli.Context) (dirfs.Durability, error) {
+	switch d := c.String("durability"); d {
+	case "cut":
+		return dirfs.DurableCut, nil
+	case "os":
+		return dirfs.DurableOS, nil
+	default:
+		return 0, usageError("%s: --durability %q: say cut or os", c.Command.Name, d)
 	}
 }
 
@@ -77,8 +90,12 @@ func openExport(c *cli.Context, dir string, users p9srv.Users) (*export, error) 
 	if c.Bool("verbose") {
 		logf = logger(c.App.ErrWriter)
 	}
+	durable, err := durability(c)
+	if err != nil {
+		return nil, err
+	}
 	fs, err := dirfs.Open(dir, dirfs.Options{
-		State: c.String("state"), ReadOnly: c.Bool("ro"), Logf: logger(c.App.ErrWriter), Groups: p9srv.GroupsOf,
+		State: c.String("state"), ReadOnly: c.Bool("ro"), Durability: durable, Logf: logger(c.App.ErrWriter), Groups: p9srv.GroupsOf,
 	})
 	if err != nil {
 		return nil, exportError(err)

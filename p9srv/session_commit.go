@@ -120,7 +120,7 @@ func (a *Authority) addPart(s *session, m *wire.Tcommit, size int) *partialCut {
 		if p != nil {
 			a.dropCut(s, p)
 		}
-		p = &partialCut{Cut: cut.Cut{Number: m.Cut}}
+		p = &partialCut{Cut: cut.Cut{Client: s.client, Number: m.Cut}}
 		if len(s.cuts)+len(s.committed) >= maxPending {
 			p.refused = refusal(m.Cut, wholeCut, fmt.Errorf("too many cuts under way: %w", syscall.EAGAIN))
 			return p

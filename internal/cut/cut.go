@@ -100,6 +100,8 @@ type Fence struct {
 
 // Cut is one numbered cut of a session.
 type Cut struct {
+	// Client is whose it is, the same over all its sessions; zero: nobody's who would ask for it again.
+	Client [16]byte
 	// Number is one more than that of the last applied cut of the session.
 	Number  uint64
 	Fence   []Fence

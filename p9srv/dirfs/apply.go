@@ -2,6 +2,7 @@ package dirfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,14 +10,16 @@ import (
 
 	"echo9/internal/cut"
 	"echo9/p9srv"
+	"echo9/p9srv/journal"
 
 	"golang.org/x/sys/unix"
 )
 
 var _ p9srv.Committer = (*FS)(nil)
 
-// apply is a cut being applied. It first checks all that can be checked, then
-// takes steps on the host, each with its undo, in the order create, content, bindings,
+// apply is a cut being applied. It first checks all that can be checked, then makes
+// what is new in a private place, and looks at what there was; then the cut goes to the log, and when it is
+// durable there its steps are taken on the host, each with its undo: content, bindings,
 // attributes. The first step that the host refuses makes all be undone.
 type apply struct {
 	fs   *FS
@@ -42,6 +45,9 @@ type apply struct {
 	newIDs  []uint64
 	newRows []idRow
 	saved   int64 // bytes held for undo
+
+	token int         // of the ledger
+	lsn   journal.LSN // of its entry in the log, 0: none yet
 }
 
 // cutObj is an object that a cut names.
@@ -59,6 +65,11 @@ type cutObj struct {
 	gets    int     // names bound in it, of a directory
 	keep    bool
 
+	// What there was before, of an object that was: see prepare.
+	hadXattrs   []journal.Xattr
+	overwritten []journal.Bytes
+	bytesRead   bool // overwritten is complete
+
 	attr  cut.Record // the attribute records together
 	st    unix.Statx_t
 	hasSt bool
@@ -66,7 +77,8 @@ type cutObj struct {
 	touch bool // is among the touched
 
 	making  bool  // creation under way: a cycle if met again
-	primary *slot // where it is created in place
+	made    int64 // ctime of a new object when it was complete
+	primary *slot // its name in a directory that is new, too: it is made there
 	private place // where it is when it has no name: in tmp or orphans
 }
 
@@ -132,17 +144,40 @@ func (fs *FS) Apply(ctx context.Context, cred *p9srv.Cred, c *cut.Cut) error {
 	if err != nil {
 		return a.refusal(err)
 	}
-	err = fs.withQuota(cred, func() error {
-		err := a.execute()
-		if err != nil {
-			a.rollback()
-			return err
-		}
+	if err = fs.withQuota(cred, a.run); err != nil {
+		return a.refusal(err)
+	}
+	return nil
+}
+
+// run stages, logs and applies the cut.
+func (a *apply) run() error {
+	err := a.take(a.createAll, a.prepare, a.log, a.contentAll, a.bindAll, a.attrAll, a.enterRows, a.irreversible)
+	if err == nil {
 		a.commit()
 		return nil
-	})
-	if err != nil {
-		return a.refusal(err)
+	}
+	at := a.rec
+	a.rollback()
+	if a.fs.killed.Load() {
+		if a.token != 0 {
+			a.fs.ledger.end(a.token, nil)
+		}
+		return errKilled
+	}
+	if a.token != 0 {
+		err = errors.Join(err, a.abort())
+	}
+	a.rec = at
+	return err
+}
+
+// take takes phases one after the other.
+func (a *apply) take(phases ...func() error) error {
+	for _, phase := range phases {
+		if err := phase(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -155,18 +190,11 @@ func (a *apply) refusal(err error) error {
 	return &cut.Refusal{Record: a.rec, Err: err}
 }
 
-// execute takes the steps on the host.
-func (a *apply) execute() error {
-	for _, phase := range []func() error{a.createAll, a.contentAll, a.bindAll, a.attrAll, a.enterRows, a.irreversible} {
-		if err := phase(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // do takes one step. Tests make the n-th fail.
 func (a *apply) do(step string, fn func() error) error {
+	if err := a.fs.step(step); err != nil {
+		return err
+	}
 	a.steps++
 	if a.fs.fail != nil && !a.undoing {
 		if err := a.fs.fail(step, a.steps); err != nil {
@@ -186,6 +214,9 @@ func (a *apply) undoBy(fn func() error) { a.undo = append(a.undo, fn) }
 func (a *apply) rollback() {
 	a.undoing = true
 	for i, fn := range slices.Backward(a.undo) {
+		if a.fs.step("undo") != nil {
+			return
+		}
 		if a.fs.skipUndo != nil && a.fs.skipUndo(i) {
 			continue
 		}
@@ -194,6 +225,9 @@ func (a *apply) rollback() {
 		}
 	}
 	for _, o := range a.touched {
+		if a.fs.step("undo times") != nil {
+			return
+		}
 		fd, err := o.n.pin()
 		if err == nil {
 			err = utimesFD(fd, &[2]unix.Timespec{timespec(nanos(o.st.Atime)), timespec(nanos(o.st.Mtime))})

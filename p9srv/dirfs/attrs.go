@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"echo9/internal/cut"
+	"echo9/p9srv/journal"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,22 +58,13 @@ func (a *apply) setTimes(o *cutObj, fd int) error {
 // setXattrs sets and removes extended attributes; with undo the old values come back.
 func (a *apply) setXattrs(o *cutObj, fd int, undo bool) error {
 	path := procPath(fd)
-	for _, i := range o.xattrs {
+	for k, i := range o.xattrs {
 		a.rec = i
 		r := &a.c.Records[i]
-		var old []byte
-		had := false
+		var old journal.Xattr
 		if undo {
-			err := a.fs.forced(fd, func() (err error) {
-				old, err = getXattr(path, r.Name)
-				return err
-			})
-			if err == nil {
-				had = true
-			} else if err != unix.ENODATA {
-				return fmt.Errorf("save extended attribute %s: %w", r.Name, err)
-			}
-			if !had && r.Kind == cut.RemoveXattr {
+			old = o.hadXattrs[k]
+			if !old.Was && r.Kind == cut.RemoveXattr {
 				continue
 			}
 		}
@@ -85,7 +77,7 @@ func (a *apply) setXattrs(o *cutObj, fd int, undo bool) error {
 		if undo {
 			a.undoBy(func() error {
 				return o.with(func(fd int) error {
-					return a.fs.forced(fd, func() error { return putXattr(procPath(fd), r.Name, old, had) })
+					return a.fs.forced(fd, func() error { return putXattr(procPath(fd), r.Name, old.Value, old.Was) })
 				})
 			})
 		}

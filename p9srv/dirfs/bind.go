@@ -309,13 +309,16 @@ func (a *apply) located(o *cutObj, at place) (back func()) {
 	n := o.n
 	a.fs.mu.Lock()
 	defer a.fs.mu.Unlock()
-	parent, name := n.parent, n.name
-	if at.dir != nil {
-		n.parent, n.name = at.dir.id, at.name
+	parent, name, staged := n.parent, n.name, n.staged
+	switch {
+	case at.dir != nil:
+		n.parent, n.name, n.staged = at.dir.id, at.name, ""
+	case at.fd == a.fs.state.tmp:
+		n.staged = at.name
 	}
 	return func() {
 		a.fs.mu.Lock()
-		n.parent, n.name = parent, name
+		n.parent, n.name, n.staged = parent, name, staged
 		a.fs.mu.Unlock()
 	}
 }

@@ -26,6 +26,9 @@ func (fs *FS) Capabilities() []string {
 	case unix.NFS_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC:
 		out = append(out, "this file system does not promise atomic renames over a power failure")
 	}
+	if fs.opt.Durability == DurableOS {
+		out = append(out, "--durability os: cuts survive the end of this process, not a power failure")
+	}
 	if fs.uid != 0 {
 		out = append(out, "not root: everything is done as the server's own user")
 	} else if !fs.switches {

@@ -48,7 +48,7 @@ func (a *apply) checkBefore(s *slot) error {
 		return syscall.ENOENT
 	}
 	if s.before == nil && s.after != nil && s.after.created() && len(s.after.gains) == 1 {
-		return nil // creating it in place will tell
+		return nil // the rename that binds it will tell
 	}
 	return s.dir.with(func(dirfd int) error {
 		var st unix.Statx_t
@@ -204,11 +204,11 @@ func (a *apply) climb(o *cutObj, moved map[devIno]*cutObj) (*cutObj, error) {
 	return found, err
 }
 
-// choosePlace decides where a new object is made: under a name that was not bound,
-// if it gets one.
+// choosePlace decides where a new object is made: in a private place, so that nobody
+// sees it before the cut is in the log; what gets its name in a new directory, there.
 func (a *apply) choosePlace(o *cutObj) error {
 	for _, s := range o.gains {
-		if s.before == nil {
+		if s.dir.created() {
 			o.primary = s
 			return nil
 		}

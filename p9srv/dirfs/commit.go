@@ -45,13 +45,12 @@ func (a *apply) commit() {
 	fs := a.fs
 	session := a.cred.Session
 	for _, o := range a.list {
-		if o.n == nil {
-			continue
+		if o.n != nil {
+			a.settle(o, session)
 		}
-		a.settle(o, session)
 	}
 	for _, t := range a.trash {
-		if t.at.none() {
+		if t.at.none() || fs.step("free") != nil {
 			continue
 		}
 		flags := 0
@@ -63,14 +62,11 @@ func (a *apply) commit() {
 		}
 	}
 	for _, o := range a.list {
-		if o.n == nil {
-			continue
-		}
-		a.settleCtime(o)
-		if len(o.loses) > 0 {
+		if o.n != nil && len(o.loses) > 0 {
 			a.settleLost(o)
 		}
 	}
+	a.note()
 	for i := range a.c.Records {
 		if r := &a.c.Records[i]; r.Kind == cut.Release {
 			fs.DropOpen(session, r.ID)
@@ -83,7 +79,7 @@ func (a *apply) settle(o *cutObj, session uint64) {
 	fs := a.fs
 	orphan := !o.private.none() && o.private.dir == nil && o.private.fd == fs.state.orphans
 	fs.mu.Lock()
-	o.n.orphan = orphan
+	o.n.orphan, o.n.staged = orphan, ""
 	for _, s := range o.gains {
 		// Of several names one that stays.
 		o.n.parent, o.n.name, o.n.unnamed = s.dir.id, s.name, false
@@ -95,25 +91,6 @@ func (a *apply) settle(o *cutObj, session uint64) {
 		fs.keepLocked(session, o.n)
 	}
 	fs.mu.Unlock()
-}
-
-// settleCtime notes the ctime that is to be shown of an object while the host's stays as it is now. The last of what changes
-// that was done before: also that a name went.
-func (a *apply) settleCtime(o *cutObj) {
-	fs := a.fs
-	if o.attr.Valid&cut.AttrCtime == 0 || o.created() && !o.isDir() && len(o.gains) < 2 {
-		return
-	}
-	_ = o.with(func(fd int) error {
-		var st unix.Statx_t
-		if err := statFD(fd, &st); err != nil {
-			return err
-		}
-		fs.mu.Lock()
-		o.n.ctHost, o.n.ctShown = nanos(st.Ctime), o.attr.Ctime
-		fs.mu.Unlock()
-		return nil
-	})
 }
 
 // settleLost finds out whether an object that lost names has any left.

@@ -263,7 +263,7 @@ func (fs *FS) forced(fd int, fn func() error) error {
 	return err
 }
 
-// begin notes how size and mode come back.
+// begin notes how size and mode come back, and the bytes that prepare read.
 func (w *rewriting) begin() {
 	a, o, old := w.a, w.o, w.old
 	var capability []byte
@@ -273,7 +273,18 @@ func (w *rewriting) begin() {
 	}
 	a.undoBy(func() error {
 		return o.with(func(fd int) error {
-			if err := a.reopened(o, func(fd int) error { return unix.Ftruncate(fd, old) }); err != nil {
+			err := a.reopened(o, func(fd int) error {
+				if err := unix.Ftruncate(fd, old); err != nil {
+					return err
+				}
+				for _, b := range o.overwritten {
+					if err := pwriteAll(fd, b.B, int64(b.Off)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
 				return err
 			}
 			if o.st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
@@ -289,27 +300,17 @@ func (w *rewriting) begin() {
 	})
 }
 
-// save notes how the old bytes of a range come back.
+// save notes how the old bytes of a range come back that prepare did not read.
 func (w *rewriting) save(off, end int64) error {
 	end = min(end, w.old)
-	if off >= end {
-		return nil
-	}
 	a, o := w.a, w.o
-	if a.saved+end-off <= maxSaved {
-		buf := make([]byte, end-off)
-		k, err := preadFull(w.fd, buf, off)
-		if err != nil {
-			return fmt.Errorf("save what is overwritten: %w", err)
-		}
-		a.saved += int64(k)
-		buf = buf[:k]
-		a.undoBy(func() error {
-			return a.reopened(o, func(fd int) error { return pwriteAll(fd, buf, off) })
-		})
+	if off >= end || o.bytesRead {
 		return nil
 	}
 	at := a.tmpPlace()
+	if err := a.fs.step("save"); err != nil {
+		return err
+	}
 	copyFD, err := openat2(at.fd, at.name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("save what is overwritten: %w", err)

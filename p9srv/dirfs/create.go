@@ -29,6 +29,9 @@ func (n *node) makeIn(ctx context.Context, name string) (int, error) {
 	if n.removed() {
 		return -1, syscall.ENOENT
 	}
+	if err := n.fs.disturb(n); err != nil {
+		return -1, err
+	}
 	return n.pin()
 }
 
@@ -189,6 +192,9 @@ func (n *node) Link(ctx context.Context, cred *p9srv.Cred, target p9srv.Object, 
 	}
 	if t.removed() {
 		return fmt.Errorf("link %q: %w", name, syscall.ENOENT)
+	}
+	if err := n.fs.disturb(t); err != nil {
+		return fmt.Errorf("link %q: %w", name, err)
 	}
 	fd, err := t.pin()
 	if err != nil {

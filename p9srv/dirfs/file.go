@@ -72,6 +72,11 @@ func (n *node) open(ctx context.Context, cred *p9srv.Cred, flags uint32) (*file,
 			return nil, err
 		}
 	}
+	if flags&wire.OTrunc != 0 {
+		if err := n.fs.disturb(n); err != nil {
+			return nil, err
+		}
+	}
 	pathFD, err := n.pin()
 	if err != nil {
 		return nil, err
@@ -174,6 +179,9 @@ func (f *file) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 && !f.appends {
 		return 0, fmt.Errorf("write: %w", syscall.EINVAL)
 	}
+	if err := f.n.fs.disturb(f.n); err != nil {
+		return 0, fmt.Errorf("write: %w", err)
+	}
 	done := 0
 	err := f.n.fs.as(f.cred, func() error {
 		for done < len(p) {
@@ -215,6 +223,9 @@ func (f *file) Allocate(ctx context.Context, mode uint32, off, length uint64) er
 	}
 	if off > 1<<63-1 || length > 1<<63-1 || off+length > 1<<63-1 {
 		return fmt.Errorf("allocate: %w", syscall.EFBIG)
+	}
+	if err := f.n.fs.disturb(f.n); err != nil {
+		return fmt.Errorf("allocate: %w", err)
 	}
 	err := f.n.fs.as(f.cred, func() error {
 		return eintr(func() error { return unix.Fallocate(f.fd, mode, int64(off), int64(length)) })

@@ -13,6 +13,7 @@ import (
 	"echo9/internal/bytelock"
 	"echo9/internal/wire"
 	"echo9/p9srv"
+	"echo9/p9srv/journal"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,8 @@ type Options struct {
 	// Groups tells the groups of a user that a cut names but whose credentials
 	// the caller did not give; nil: such a user has none.
 	Groups func(uid uint32) (gid uint32, groups []uint32)
+	// Durability says what an acknowledged cut survives.
+	Durability Durability
 	// MaxNodes bounds the objects that are remembered; 0: 4 million.
 	MaxNodes int
 
@@ -72,6 +75,10 @@ type FS struct {
 	ngone int                            // nodes in byID that are gone
 	kept  map[uint64]map[uint64]struct{} // session → objects kept alive for it
 
+	ledger *ledger // nil when read-only
+
+	hook     func(step string) error        // tests: asked before each step that changes the host
+	killed   atomic.Bool                    // tests: the server is dead: nothing is changed any more
 	fail     func(step string, n int) error // tests: makes a step of a cut fail
 	skipUndo func(i int) bool               // tests: leaves an undo out
 }
@@ -132,12 +139,12 @@ func (fs *FS) open() error {
 	fs.probeHandles()
 	fs.probeSwitch()
 	if fs.opt.ReadOnly {
-		fs.ids = newIDTable()
+		fs.ids = newIDTable(fs.step)
 	} else {
 		if fs.state, err = openState(fs.dir, fs.opt.State, fs.mountFD, fs.dev); err != nil {
 			return err
 		}
-		if fs.ids, err = openIDTable(fs.state.path("")); err != nil {
+		if fs.ids, err = openIDTable(fs.state.path(""), fs.step); err != nil {
 			return fmt.Errorf("open the private directory %s: %w", fs.state.dir, err)
 		}
 	}
@@ -150,7 +157,49 @@ func (fs *FS) open() error {
 		unix.Close(fd)
 		return err
 	}
-	fs.root, err = fs.intern(fd, &st, ident, 0, "")
+	if fs.root, err = fs.intern(fd, &st, ident, 0, ""); err != nil {
+		return err
+	}
+	return fs.openLog()
+}
+
+// openLog opens the log of cuts and does what it says is missing in the tree.
+func (fs *FS) openLog() error {
+	if fs.opt.ReadOnly {
+		return nil
+	}
+	log, entries, err := journal.Open(fs.state.fd, journal.Options{
+		Sync: fs.opt.Durability == DurableCut, Logf: fs.opt.Logf, Step: fs.step,
+	})
+	if err != nil {
+		return fmt.Errorf("open the log of cuts: %w", err)
+	}
+	if err := fs.recover(log, entries); err != nil {
+		return errors.Join(fmt.Errorf("recover from the log of cuts: %w", err), log.Close())
+	}
+	fs.ledger = newLedger(fs, log, fs.opt.Durability == DurableCut, log.Last()+1)
+	for _, e := range entries {
+		fs.ledger.remember(e)
+	}
+	return fs.state.clear()
+}
+
+// errKilled is what a test's hook gives when the server is to be dead from there on.
+var errKilled = errors.New("killed")
+
+// step is asked before each system call that changes the host in a cut, a checkpoint or a recovery:
+// tests have it fail, or the server die there.
+func (fs *FS) step(name string) error {
+	if fs.killed.Load() {
+		return errKilled
+	}
+	if fs.hook == nil {
+		return nil
+	}
+	err := fs.hook(name)
+	if errors.Is(err, errKilled) {
+		fs.killed.Store(true)
+	}
 	return err
 }
 
@@ -175,6 +224,11 @@ func (fs *FS) raiseLimit() {
 
 // Close ends the serving. No operation may be under way.
 func (fs *FS) Close() error {
+	var lerr error
+	if fs.ledger != nil {
+		lerr = fs.ledger.close()
+		fs.ledger = nil
+	}
 	fs.mu.Lock()
 	var fds []int
 	for _, n := range fs.byID {
@@ -205,7 +259,7 @@ func (fs *FS) Close() error {
 			*fd = -1
 		}
 	}
-	return err
+	return errors.Join(lerr, err)
 }
 
 func (fs *FS) logf(format string, args ...any) {

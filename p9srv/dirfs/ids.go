@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 
+	"echo9/p9srv/journal"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -29,8 +31,9 @@ const (
 // written anew when it is opened.
 type idTable struct {
 	mu   sync.Mutex
-	log  *os.File // nil: nothing is durable
-	size int64    // of the log, up to its last whole row
+	step func(string) error // asked before each write
+	log  *os.File           // nil: nothing is durable
+	size int64              // of the log, up to its last whole row
 	mark *os.File
 	next uint64 // the next id to give out
 	safe uint64 // ids below are covered by the mark on disk
@@ -39,7 +42,13 @@ type idTable struct {
 	rows map[uint64]idRow
 	ids  map[inoTag]uint64
 	inos map[uint64]int // rows of an inode number, for a quick no
+
+	// times has the ctimes that clients are shown instead of the host's.
+	times map[uint64]times
 }
+
+// times is a ctime of the host, and the one that is shown while the host's is that.
+type times struct{ host, shown int64 }
 
 type inoTag struct{ ino, tag uint64 }
 
@@ -52,20 +61,23 @@ type idRow struct {
 const (
 	rowAdd byte = 1
 	rowDel byte = 2
+	// rowTimes has the times of an object, where the others have inode and tag.
+	rowTimes byte = 3
 )
 
 const rowHeader = 4 + 1 + 1 + 3*8
 
-func newIDTable() *idTable {
+func newIDTable(step func(string) error) *idTable {
 	return &idTable{
+		step: step,
 		next: firstVolatileID, safe: endIDs,
-		rows: map[uint64]idRow{}, ids: map[inoTag]uint64{}, inos: map[uint64]int{},
+		rows: map[uint64]idRow{}, ids: map[inoTag]uint64{}, inos: map[uint64]int{}, times: map[uint64]times{},
 	}
 }
 
 // openIDTable reads the table in directory dir, or begins one.
-func openIDTable(dir string) (*idTable, error) {
-	t := newIDTable()
+func openIDTable(dir string, step func(string) error) (*idTable, error) {
+	t := newIDTable(step)
 	t.next, t.safe = firstTableID, 0
 	path := filepath.Join(dir, "ids")
 	old, err := os.ReadFile(path)
@@ -95,12 +107,16 @@ func (t *idTable) replay(b []byte) {
 			return
 		}
 		id := binary.LittleEndian.Uint64(b[6:])
-		if b[4] == rowAdd {
-			t.set(id, idRow{inoTag{binary.LittleEndian.Uint64(b[14:]), binary.LittleEndian.Uint64(b[22:])}, string(b[rowHeader:n])})
-		} else {
+		x, y := binary.LittleEndian.Uint64(b[14:]), binary.LittleEndian.Uint64(b[22:])
+		switch b[4] {
+		case rowAdd:
+			t.set(id, idRow{inoTag{x, y}, string(b[rowHeader:n])})
+		case rowDel:
 			t.unset(id)
+		case rowTimes:
+			t.times[id] = times{int64(x), int64(y)}
 		}
-		if id >= t.next {
+		if id >= firstTableID && id >= t.next {
 			t.next = id + 1
 		}
 		b = b[n:]
@@ -118,11 +134,18 @@ func appendRow(b []byte, op byte, id uint64, r idRow) []byte {
 	return b
 }
 
+func appendTimes(b []byte, id uint64, tm times) []byte {
+	return appendRow(b, rowTimes, id, idRow{inoTag{uint64(tm.host), uint64(tm.shown)}, ""})
+}
+
 // rewrite writes the rows that count to a new log and puts it in place.
 func (t *idTable) rewrite(path string) error {
 	var b []byte
 	for id, r := range t.rows {
 		b = appendRow(b, rowAdd, id, r)
+	}
+	for id, tm := range t.times {
+		b = appendTimes(b, id, tm)
 	}
 	tmp := path + ".new"
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
@@ -182,6 +205,7 @@ func (t *idTable) unset(id uint64) {
 		return
 	}
 	delete(t.rows, id)
+	delete(t.times, id)
 	delete(t.ids, r.inoTag)
 	if t.inos[r.ino]--; t.inos[r.ino] == 0 {
 		delete(t.inos, r.ino)
@@ -204,6 +228,9 @@ func (t *idTable) allocLocked(n uint64) (uint64, error) {
 		var b [12]byte
 		binary.LittleEndian.PutUint64(b[:], safe)
 		binary.LittleEndian.PutUint32(b[8:], crc32.ChecksumIEEE(b[:8]))
+		if err := t.step("note ids"); err != nil {
+			return 0, err
+		}
 		slot := 1 - t.slot
 		if _, err := t.mark.WriteAt(b[:], int64(slot)*512); err != nil {
 			return 0, fmt.Errorf("note which ids are given out: %w", err)
@@ -277,8 +304,52 @@ func (t *idTable) remove(id uint64) {
 	}
 }
 
+// show keeps the ctimes that objects are shown with.
+func (t *idTable) show(ctimes []journal.Ctime) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var b []byte
+	for _, c := range ctimes {
+		tm := times{c.Host, c.Shown}
+		if c.Shown == 0 {
+			delete(t.times, c.ID)
+			continue
+		}
+		t.times[c.ID] = tm
+		b = appendTimes(b, c.ID, tm)
+	}
+	if t.log == nil || len(b) == 0 {
+		return nil
+	}
+	return t.appendLocked(b)
+}
+
+// timesOf gives the times of an object, if some are kept.
+func (t *idTable) timesOf(id uint64) times {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.times[id]
+}
+
+// sync makes the table durable. When much of its log is history it is written anew.
+func (t *idTable) sync() error {
+	if t.log == nil {
+		return nil
+	}
+	if err := t.step("sync ids"); err != nil {
+		return err
+	}
+	if err := eintr(func() error { return unix.Fdatasync(int(t.log.Fd())) }); err != nil {
+		return fmt.Errorf("make the table of ids durable: %w", err)
+	}
+	return nil
+}
+
 // appendLocked writes rows wholly or, as far as a later reader can see, not at all.
 func (t *idTable) appendLocked(b []byte) error {
+	if err := t.step("write ids"); err != nil {
+		return err
+	}
 	if _, err := t.log.Write(b); err != nil {
 		_ = t.log.Truncate(t.size)
 		return fmt.Errorf("write the table of ids: %w", err)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"syscall"
 
-	"echo9/internal/cut"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -34,11 +32,7 @@ func (a *apply) create(o *cutObj) error {
 	o.making = true
 	at := o.private
 	if s := o.primary; s != nil {
-		if s.dir.created() {
-			if err := a.create(s.dir); err != nil {
-				return err
-			}
-		} else if err := a.touching(s.dir); err != nil {
+		if err := a.create(s.dir); err != nil {
 			return err
 		}
 		at = s.place()
@@ -91,7 +85,7 @@ func (a *apply) makeFile(o *cutObj, dirfd int, at place) error {
 	if err := a.attrNew(o, fd, &st); err != nil {
 		return err
 	}
-	if o.attr.Valid&cut.AttrCtime != 0 {
+	if o.primary != nil {
 		// The ctime as it is now is what the host will show.
 		if err := statFD(fd, &st); err != nil {
 			return err
@@ -136,7 +130,7 @@ func (a *apply) makeOther(o *cutObj, dirfd int, at place) error {
 			unix.Close(fd)
 			return err
 		}
-		if o.attr.Valid&cut.AttrCtime != 0 {
+		if o.primary != nil {
 			if err := statFD(fd, &st); err != nil {
 				unix.Close(fd)
 				return err
@@ -159,12 +153,13 @@ func (a *apply) adoptNew(o *cutObj, fd, path int, st *unix.Statx_t, at place) er
 		fs: fs, id: o.id, key: stKey(st), typ: o.typ, tag: ident.tag, handle: ident.handle,
 		btime: nanos(st.Btime), fd: path, refs: 1,
 	}
-	if at.dir != nil {
+	switch {
+	case at.dir != nil:
 		n.parent, n.name = at.dir.id, at.name
+	case at.fd == fs.state.tmp:
+		n.staged = at.name
 	}
-	if o.attr.Valid&cut.AttrCtime != 0 && !o.isDir() {
-		n.ctHost, n.ctShown = nanos(st.Ctime), o.attr.Ctime
-	}
+	o.made = nanos(st.Ctime)
 	fs.mu.Lock()
 	if old := fs.byKey[n.key]; old != nil {
 		old.goneLocked()
@@ -180,7 +175,7 @@ func (a *apply) adoptNew(o *cutObj, fd, path int, st *unix.Statx_t, at place) er
 	o.n = n
 	a.newIDs = append(a.newIDs, o.id)
 	a.newRows = append(a.newRows, idRow{inoTag{n.key.ino, ident.tag}, ident.handle})
-	if at.dir == nil && ident.handle == "" {
+	if at.dir == nil && n.staged == "" && ident.handle == "" {
 		// Its private name is no locator.
 		if _, err := a.holdNew(o, at); err != nil {
 			return err

@@ -2,6 +2,7 @@ package dirfs
 
 import (
 	"fmt"
+	"sync/atomic"
 	"syscall"
 
 	"echo9/internal/wire"
@@ -19,6 +20,9 @@ type node struct {
 	typ uint32 // S_IFMT bits
 	tag uint64
 
+	cutLSN  atomic.Uint64 // the last entry of the log that names it, 0: none
+	settled atomic.Uint64 // entries before this one do not count for it
+
 	// The rest is guarded by fs.mu.
 	handle string // locator, where handles can be opened
 	parent uint64 // else: the directory's id
@@ -31,11 +35,14 @@ type node struct {
 	opens  int // open Files
 	keeps  int // sessions that keep it alive
 	orphan bool
+	staged string // its name in the private tmp while a cut has it there
 	// unnamed: it has a name, but none that is known, and no handle: the descriptor stays open.
 	unnamed bool
 	// gone: the inode has no name any more, and goes when its last user goes; or it
 	// is gone, and another one may have its number.
 	gone bool
+
+	noted int64 // its host's ctime after the cut cutLSN
 
 	ctHost, ctShown int64 // a ctime that a cut set is shown while the host's is ctHost
 
@@ -138,7 +145,7 @@ func (fs *FS) trimLocked() []int {
 	if len(fs.byID) > fs.maxNodes {
 		left := 256
 		for _, n := range fs.byID {
-			if n.refs == 0 && n.pins == 0 && n.opens == 0 && n.keeps == 0 && n != fs.root {
+			if n.refs == 0 && n.pins == 0 && n.opens == 0 && n.keeps == 0 && n != fs.root && !fs.inLog(n) {
 				fs.forgetLocked(n)
 				if n.fd >= 0 {
 					fds = append(fds, n.fd)
@@ -172,7 +179,7 @@ func (n *node) pin() (int, error) {
 		return fd, nil
 	}
 	gone := n.gone || n.unnamed
-	handle, parent, name, orphan := n.handle, n.parent, n.name, n.orphan
+	handle, parent, name, orphan, staged := n.handle, n.parent, n.name, n.orphan, n.staged
 	fs.mu.Unlock()
 	var fd int
 	var err error
@@ -184,6 +191,8 @@ func (n *node) pin() (int, error) {
 		if fd, err = n.verified(fs.state.orphans, itoa(int(n.id))); err != nil {
 			fd, err = fs.locate(n, "", parent, name)
 		}
+	case handle == "" && staged != "":
+		fd, err = n.verified(fs.state.tmp, staged)
 	default:
 		fd, err = fs.locate(n, handle, parent, name)
 	}
@@ -328,6 +337,8 @@ func (fs *FS) intern(fd int, st *unix.Statx_t, ident identity, parent uint64, na
 			return nil, fmt.Errorf("give an id to inode %d: %w", key.ino, err)
 		}
 		n = &node{fs: fs, id: id, key: key, typ: uint32(st.Mode) & unix.S_IFMT, tag: ident.tag, handle: ident.handle, fd: -1}
+		tm := fs.ids.timesOf(id)
+		n.ctHost, n.ctShown = tm.host, tm.shown
 		fs.byKey[key], fs.byID[id] = n, n
 	}
 	n.refs++

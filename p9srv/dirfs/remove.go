@@ -95,7 +95,16 @@ func (n *node) unlink(ctx context.Context, cred *p9srv.Cred, name string, flags 
 	if err != nil {
 		return err
 	}
-	if fs.mustKeep(victim, &st) {
+	kept := fs.mustKeep(victim, &st)
+	if kept || st.Nlink > 1 && victim != nil {
+		// One that goes with its name needs nothing.
+		err = fs.disturb(victim)
+	}
+	if err != nil {
+		fs.lost(victim, n, name, false)
+		return err
+	}
+	if kept {
 		err = fs.unlinkKept(cred, n, dirfd, name, victim, flags)
 		fs.lost(victim, n, name, false)
 		return err
@@ -158,6 +167,16 @@ func (n *node) rename(ctx context.Context, cred *p9srv.Cred, oldName string, d *
 		}
 	}
 	kept := fs.mustKeep(victim, &dst)
+	fs.mu.Lock()
+	moved := []*node{fs.byKey[stKey(&src)]}
+	if haveDst && (flags != 0 || kept || dst.Nlink > 1) {
+		moved = append(moved, fs.byKey[stKey(&dst)])
+	}
+	fs.mu.Unlock()
+	if err := fs.disturb(moved...); err != nil {
+		fs.lost(victim, d, newName, false)
+		return err
+	}
 	if kept {
 		err = fs.replaceKept(cred, from, oldName, &src, to, newName, d, victim)
 	} else {

@@ -20,6 +20,9 @@ func (n *node) SetAttr(ctx context.Context, cred *p9srv.Cred, f p9srv.File, set 
 	if err := n.fs.readOnly(); err != nil {
 		return fmt.Errorf("set attributes: %w", err)
 	}
+	if err := n.fs.disturb(n); err != nil {
+		return fmt.Errorf("set attributes: %w", err)
+	}
 	fd, err := n.pin()
 	if err != nil {
 		return fmt.Errorf("set attributes: %w", err)

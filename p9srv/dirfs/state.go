@@ -94,15 +94,33 @@ func (s *state) open(dev uint64) error {
 		fd   *int
 	}{{"orphans", &s.orphans}, {"tmp", &s.tmp}} {
 		path := s.path(sub.name)
-		// No session outlives the server, so nothing in there is wanted.
-		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("clear the private directory: %w", err)
-		}
-		if err := os.Mkdir(path, 0o700); err != nil {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("make the private directory: %w", err)
 		}
 		if *sub.fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
 			return fmt.Errorf("open %s in the private directory: %w", sub.name, err)
+		}
+		// What is made in here must inherit nothing: its own values are given to it.
+		if err := unix.Fchmod(*sub.fd, 0o700); err != nil {
+			return fmt.Errorf("close the private directory to others: %w", err)
+		}
+		if err := unix.Removexattr(path, "system.posix_acl_default"); err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
+			return fmt.Errorf("have the private directory give no ACL: %w", err)
+		}
+	}
+	return nil
+}
+
+// clear empties the places for what has no name, when nothing in there is wanted any
+// more: after a recovery. No session outlives the server.
+func (s *state) clear() error {
+	for _, sub := range []string{"orphans", "tmp"} {
+		entries, err := os.ReadDir(s.path(sub))
+		for _, e := range entries {
+			err = errors.Join(err, os.RemoveAll(s.path(sub)+"/"+e.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("clear the private directory: %w", err)
 		}
 	}
 	return nil

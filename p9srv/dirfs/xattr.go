@@ -85,6 +85,9 @@ func (n *node) SetXattr(ctx context.Context, cred *p9srv.Cred, name string, valu
 	if err := n.fs.readOnly(); err != nil {
 		return fmt.Errorf("set extended attribute %s: %w", name, err)
 	}
+	if err := n.fs.disturb(n); err != nil {
+		return fmt.Errorf("set extended attribute %s: %w", name, err)
+	}
 	return n.withXattr(cred, "set extended attribute "+name, func(path string) error {
 		return unix.Setxattr(path, name, value, int(flags))
 	})
@@ -93,6 +96,9 @@ func (n *node) SetXattr(ctx context.Context, cred *p9srv.Cred, name string, valu
 // RemoveXattr removes an extended attribute.
 func (n *node) RemoveXattr(ctx context.Context, cred *p9srv.Cred, name string) error {
 	if err := n.fs.readOnly(); err != nil {
+		return fmt.Errorf("remove extended attribute %s: %w", name, err)
+	}
+	if err := n.fs.disturb(n); err != nil {
 		return fmt.Errorf("remove extended attribute %s: %w", name, err)
 	}
 	return n.withXattr(cred, "remove extended attribute "+name, func(path string) error {

@@ -1,0 +1,230 @@
+package dirfs
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"echo9/internal/cut"
+	"echo9/internal/wire"
+	"echo9/p9srv"
+	"echo9/p9srv/journal"
+
+	"golang.org/x/sys/unix"
+)
+
+// crash ends fs as a kill does: nothing is written any more.
+func crash(t *testing.T, fs *FS) {
+	t.Helper()
+	fs.killed.Store(true)
+	fs.Close()
+}
+
+// reopen serves the directory again.
+func reopen(t *testing.T, dir string, opt Options) *FS {
+	t.Helper()
+	fs, err := Open(dir, opt)
+	must(t, err)
+	t.Cleanup(func() { fs.Close() })
+	return fs
+}
+
+// oneFile is a cut that makes root/name with some content; it gives the object's id.
+func oneFile(t *testing.T, fs *FS, number uint64, name, content string) uint64 {
+	t.Helper()
+	id, err := fs.AllocIDs(1)
+	must(t, err)
+	must(t, fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: number, Records: []cut.Record{
+		{Kind: cut.Create, UID: fs.uid, ID: id, Mode: unix.S_IFREG | 0o644, UserID: fs.uid, GroupID: fs.gid},
+		{Kind: cut.Data, UID: fs.uid, ID: id, Bytes: []byte(content)},
+		{Kind: cut.Bind, UID: fs.uid, Dir: fs.root.id, Name: name, ID: id},
+	}}))
+	return id
+}
+
+func overwrite(t *testing.T, fs *FS, number, id uint64, off uint64, content string) {
+	t.Helper()
+	must(t, fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: number, Records: []cut.Record{
+		{Kind: cut.Data, UID: fs.uid, ID: id, Off: off, Bytes: []byte(content)},
+	}}))
+}
+
+// TestPlainChangesSettle has a plain client change what a cut wrote before: a recovery does not lay the cut over it,
+// not even where the host's clock is too coarse to tell the two apart by ctime.
+func TestPlainChangesSettle(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(t *testing.T, o p9srv.Object)
+		want   string
+	}{
+		{"write", func(t *testing.T, o p9srv.Object) {
+			f, err := o.Open(ctx, nil, wire.ORdwr)
+			must(t, err)
+			_, err = f.WriteAt(ctx, []byte("PLAIN"), 0)
+			must(t, err)
+			must(t, f.Close(ctx))
+		}, "PLAINcut"},
+		{"truncate", func(t *testing.T, o p9srv.Object) {
+			must(t, o.SetAttr(ctx, nil, nil, wire.SetAttr{Valid: wire.SetSize, Size: 3}))
+		}, "of "},
+		{"open and truncate", func(t *testing.T, o p9srv.Object) {
+			f, err := o.Open(ctx, nil, wire.ORdwr|wire.OTrunc)
+			must(t, err)
+			must(t, f.Close(ctx))
+		}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := openDir(t, "/dev/shm")
+			fs := reopen(t, dir, Options{})
+			id := oneFile(t, fs, 1, "f", "of a cut")
+			o, err := fs.Lookup(ctx, id)
+			must(t, err)
+			tt.change(t, o)
+			o.Release()
+			crash(t, fs)
+			fs = reopen(t, dir, Options{})
+			if got, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(got) != tt.want {
+				t.Fatalf("after a recovery the file has %q, %v; want %q", got, err, tt.want)
+			}
+			if fs.LastCut([16]byte{1}) != 1 {
+				t.Fatalf("the last cut is %d", fs.LastCut([16]byte{1}))
+			}
+		})
+	}
+}
+
+// TestPlainNamesSettle has plain clients change names that cuts had bound.
+func TestPlainNamesSettle(t *testing.T) {
+	dir := openDir(t, "/dev/shm")
+	fs := reopen(t, dir, Options{})
+	oneFile(t, fs, 1, "removed", "x")
+	oneFile(t, fs, 2, "renamed", "y")
+	oneFile(t, fs, 3, "replaced", "z")
+	must(t, fs.root.Unlink(ctx, nil, "removed", 0))
+	must(t, fs.root.Rename(ctx, nil, "renamed", fs.root, "new", 0))
+	_, f, _, err := fs.root.Create(ctx, nil, "other", wire.ORdwr|wire.OExcl, 0o644, noGID)
+	must(t, err)
+	must(t, f.Close(ctx))
+	must(t, fs.root.Rename(ctx, nil, "other", fs.root, "replaced", 0))
+	before := snapshot(t, dir, true)
+	crash(t, fs)
+	fs = reopen(t, dir, Options{Logf: t.Logf})
+	if after := snapshot(t, dir, true); after != before {
+		t.Fatalf("a recovery undid what plain clients did:\n%s", diffText(before, after))
+	}
+}
+
+// TestDisturbedBehindOurBack changes a file on the host between two cuts: the first is not laid over that.
+func TestDisturbedBehindOurBack(t *testing.T) {
+	dir := openDir(t, "/dev/shm")
+	fs := reopen(t, dir, Options{})
+	id := oneFile(t, fs, 1, "f", "0123456789")
+	path := filepath.Join(dir, "f")
+	host, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	_, err = host.WriteAt([]byte("host"), 0)
+	must(t, err)
+	must(t, host.Close())
+	overwrite(t, fs, 2, id, 8, "CUT")
+	crash(t, fs)
+	fs = reopen(t, dir, Options{Logf: t.Logf})
+	if got, _ := os.ReadFile(path); string(got) != "host4567CUT" {
+		t.Fatalf("after a recovery the file has %q", got)
+	}
+}
+
+// TestCheckpoint has the log forget what is durable, and clients' last cuts outlive that.
+func TestCheckpoint(t *testing.T) {
+	dir := openDir(t, "/dev/shm")
+	fs := reopen(t, dir, Options{})
+	id := oneFile(t, fs, 41, "f", "content")
+	must(t, fs.Checkpoint(ctx))
+	n, err := fs.lookup(id)
+	must(t, err)
+	if fs.inLog(n) {
+		t.Error("the object is still in the log")
+	}
+	n.Release()
+	crash(t, fs)
+	_, entries, err := readLog(dir)
+	must(t, err)
+	for _, e := range entries {
+		if e.Cut != nil {
+			t.Errorf("the log still has cut %d", e.Cut.Number)
+		}
+	}
+	fs = reopen(t, dir, Options{})
+	if fs.LastCut([16]byte{1}) != 41 {
+		t.Fatalf("the last cut is %d", fs.LastCut([16]byte{1}))
+	}
+	// The object is found again, under its id.
+	if got, err := fs.ResolveName(ctx, fs.root.id, "f"); err != nil || got != id {
+		t.Errorf("f is object %d, %v; want %d", got, err, id)
+	}
+}
+
+// TestShownTimesOutliveRestarts: the ctime that a client was shown is shown after a restart, a clean one and a crash.
+func TestShownTimesOutliveRestarts(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		dir := openDir(t, "/dev/shm")
+		fs := reopen(t, dir, Options{})
+		id := oneFile(t, fs, 1, "f", "content")
+		const shown = int64(1_234_567_890_123_456_789)
+		must(t, fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: 2, Records: []cut.Record{
+			{Kind: cut.Attr, UID: fs.uid, ID: id, Valid: cut.AttrMode | cut.AttrCtime, Mode: 0o600, Ctime: shown},
+		}}))
+		if clean {
+			must(t, fs.Close())
+		} else {
+			crash(t, fs)
+		}
+		fs = reopen(t, dir, Options{})
+		o, a, err := fs.root.Walk(ctx, nil, "f")
+		must(t, err)
+		o.Release()
+		if o.ID() != id || a.Ctime != shown {
+			t.Errorf("clean %v: ctime %d, want %d", clean, a.Ctime, shown)
+		}
+	}
+}
+
+// TestBrokenLogStopsCuts: when the log fails, no cut is taken on any more, and nothing of the one under way is left.
+func TestBrokenLogStopsCuts(t *testing.T) {
+	dir := openDir(t, "/dev/shm")
+	fs := reopen(t, dir, Options{})
+	oneFile(t, fs, 1, "f", "content")
+	before := snapshot(t, dir, true)
+	fs.hook = func(step string) error {
+		if step == "log fdatasync" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	id, err := fs.AllocIDs(1)
+	must(t, err)
+	c := &cut.Cut{Client: [16]byte{1}, Number: 2, Records: []cut.Record{
+		{Kind: cut.Create, UID: fs.uid, ID: id, Mode: unix.S_IFREG | 0o644, UserID: fs.uid, GroupID: fs.gid},
+		{Kind: cut.Bind, UID: fs.uid, Dir: fs.root.id, Name: "g", ID: id},
+	}}
+	wantErrno(t, fs.Apply(ctx, nil, c), syscall.EIO)
+	fs.hook = nil
+	wantErrno(t, fs.Apply(ctx, nil, c), syscall.EIO)
+	if after := snapshot(t, dir, true); after != before {
+		t.Fatalf("a cut that could not be logged left a trace:\n%s", diffText(before, after))
+	}
+}
+
+// readLog reads the log of an export that nobody serves.
+func readLog(dir string) (*journal.Log, []journal.Entry, error) {
+	fd, err := unix.Open(filepath.Join(dir, privateName), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(fd)
+	log, entries, err := journal.Open(fd, journal.Options{Sync: true, Logf: func(string, ...any) {}})
+	if err == nil {
+		log.Close()
+	}
+	return log, entries, err
+}
