@@ -59,17 +59,9 @@ func (r *request) tcommit() error {
 		r.reply = reply
 		return nil
 	}
+	defer a.unlock(c)
 	p.Fence = m.Fence
 	born, refused := a.check(s, p)
-	a.unlock(c)
-	if refused == nil {
-		refused = a.checkMoves(p)
-	}
-	a.mu.Lock()
-	defer a.unlock(c)
-	if a.mine(c) != s {
-		return errNoSession
-	}
 	if refused != nil {
 		a.dropCut(s, p)
 		a.counted(refused)
@@ -231,7 +223,8 @@ func touched(r *cut.Record) map[uint64]uint8 {
 	return t
 }
 
-// checkMoves checks that directories get another parent only under dirmove: else two such moves could make a loop.
+// checkMoves checks that directories get another parent only under dirmove: else two such moves could make a loop. The
+// cut's objects are busy, and all cuts before it are applied: so what it moves is known.
 func (a *Authority) checkMoves(p *partialCut) *wire.Rcommit {
 	for _, f := range p.Fence {
 		if f.ID == tokens.DirMove && f.Mode == uint8(tokens.Write) {
@@ -300,18 +293,14 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	if a.beforeApply != nil {
 		a.beforeApply(s.id, p.Number)
 	}
-	err := a.cfg.Backend.Apply(background, cred, &p.Cut)
+	reply := a.checkMoves(p)
+	if reply == nil {
+		reply = a.applied(cred, p)
+	}
+	applied := reply.Status == wire.CommitApplied
 	a.mu.Lock()
 	defer a.unlock(nil)
-	reply := &wire.Rcommit{Cut: p.Number, Status: wire.CommitApplied}
-	if err != nil {
-		var ref *cut.Refusal
-		record := wholeCut
-		if errors.As(err, &ref) && ref.Record >= 0 {
-			record = uint32(ref.Record)
-		}
-		reply = refusal(p.Number, record, err)
-	} else {
+	if applied {
 		for i := range p.Records {
 			if p.Records[i].Kind == cut.Create {
 				s.made++
@@ -320,7 +309,7 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	}
 	p.going = false
 	if a.mutant != mutantNoBusy {
-		a.step(tokens.Input{Kind: tokens.InCommitted, Session: tokens.SessionID(s.id), Cut: p.Number, Applied: err == nil})
+		a.step(tokens.Input{Kind: tokens.InCommitted, Session: tokens.SessionID(s.id), Cut: p.Number, Applied: applied})
 	}
 	a.counted(reply)
 	a.answerCut(s, p, reply)
@@ -330,6 +319,20 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 		a.later(func() { a.cfg.Backend.EndSession(id) })
 		a.checkGate()
 	}
+}
+
+// applied has the Backend apply a cut, and gives the answer.
+func (a *Authority) applied(cred *Cred, p *partialCut) *wire.Rcommit {
+	err := a.cfg.Backend.Apply(background, cred, &p.Cut)
+	if err == nil {
+		return &wire.Rcommit{Cut: p.Number, Status: wire.CommitApplied}
+	}
+	var ref *cut.Refusal
+	record := wholeCut
+	if errors.As(err, &ref) && ref.Record >= 0 {
+		record = uint32(ref.Record)
+	}
+	return refusal(p.Number, record, err)
 }
 
 // answerCut answers the last part of a cut and forgets the cut. mu is held.

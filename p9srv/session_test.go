@@ -374,6 +374,40 @@ func TestCutInParts(t *testing.T) {
 	}
 }
 
+// So does one of a directory that a cut creates which is not applied yet when the move comes in.
+func TestMoveOfWhatIsBeingMadeNeedsDirmove(t *testing.T) {
+	s, a, fs := newAuthorityServer(t, AuthorityConfig{})
+	fs.put("a/f", "")
+	fs.put("b/f", "")
+	from, to := fs.nodes[1].ents["a"], fs.nodes[1].ents["b"]
+	w := dialExt(t, s, "writer")
+	g := w.grant(writeElem(from), writeElem(to))
+	made := w.s.IDs.First
+	hold := make(chan struct{})
+	a.beforeApply = func(_, number uint64) {
+		if number == 1 {
+			<-hold
+		}
+	}
+	w.start(1, &wire.Tcommit{Cut: 1, Flags: wire.CommitLast, Fence: fenceOf(g), Records: []cut.Record{
+		{Kind: cut.Create, ID: made, Mode: 0o040755}, {Kind: cut.Bind, Dir: from, Name: "x", ID: made},
+	}})
+	fence := append(fenceOf(g), cut.Fence{ID: made, Gen: w.s.IDs.Gen, Mode: 2})
+	w.start(2, &wire.Tcommit{Cut: 2, Flags: wire.CommitLast, Fence: fence, Records: []cut.Record{
+		{Kind: cut.Bind, Dir: from, Name: "x", Before: made}, {Kind: cut.Bind, Dir: to, Name: "x", ID: made},
+	}})
+	if r, ok := w.do(&wire.Trenew{}).(*wire.Rrenew); !ok { // so that both have come in
+		t.Fatalf("renew: %v", r)
+	}
+	close(hold)
+	if r := w.reply(1).(*wire.Rcommit); r.Status != wire.CommitApplied {
+		t.Fatalf("the first cut: %v", r)
+	}
+	if r := w.reply(2).(*wire.Rcommit); r.Status != wire.CommitFenced || r.ID != 0 {
+		t.Errorf("the move without dirmove: %v", r)
+	}
+}
+
 // A rename of a directory into another one needs dirmove.
 func TestDirectoryMoveNeedsDirmove(t *testing.T) {
 	s, _, fs := newAuthorityServer(t, AuthorityConfig{})
