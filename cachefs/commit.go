@@ -17,8 +17,6 @@ const (
 	// unsentBytes and unsentOps are when background write-back begins by amount.
 	unsentBytes = 8 << 20
 	unsentOps   = 16_000
-	// maxBehind bounds the unsent data of one file, so that no name has more of it behind itself.
-	maxBehind = 16 << 20
 	// cutBytes and cutRecords bound cuts that somebody waits for.
 	cutBytes   = 16 << 20
 	cutRecords = 16_000
@@ -35,6 +33,8 @@ type committing struct {
 	// suspects are the objects that a loss made doubtful; true: those above have forgotten them.
 	suspects map[*node]bool
 	waiters  map[uint64]*error // operations whose caller wants to know what becomes of them
+	// queued are the writers who wait for room.
+	queued map[*queued]bool
 	// copying is how many bytes pending operations copy at the server.
 	copying int64
 	// unreported losses are told by the next Sync.
@@ -45,6 +45,7 @@ func (c *committing) init() {
 	c.progress = make(chan struct{})
 	c.suspects = make(map[*node]bool)
 	c.waiters = make(map[uint64]*error)
+	c.queued = make(map[*queued]bool)
 }
 
 // demand is somebody who waits for operations to be at the server.
@@ -178,7 +179,7 @@ func (f *FS) nextBatch() (*batch, time.Duration) {
 	if total.Ops == 0 {
 		return nil, time.Hour
 	}
-	if total.Bytes >= min(unsentBytes, f.opt.Dirty/2) || total.Ops >= unsentOps {
+	if total.Bytes >= min(unsentBytes, f.opt.Dirty/2) || total.Ops >= unsentOps || len(f.queued) > 0 {
 		return f.background("amount", 0), 0
 	}
 	age := f.clock() - total.Oldest
@@ -373,27 +374,6 @@ func (f *FS) noteDirty() {
 	f.mu.Unlock()
 	if wake {
 		f.poke(f.kick)
-	}
-}
-
-// throttle waits until there is room for data more bytes in all, and for n.
-func (f *FS) throttle(ctx context.Context, n *node, data int64) error {
-	if data == 0 {
-		return nil
-	}
-	for {
-		f.mu.Lock()
-		total := f.log.Totals().Bytes
-		_, own := f.log.Object(n.id)
-		if total == 0 || total+data <= f.opt.Dirty && (own == 0 || own+data <= maxBehind) {
-			f.mu.Unlock()
-			return nil
-		}
-		wait := f.nextCommit()
-		f.mu.Unlock()
-		if err := wait(ctx); err != nil {
-			return err
-		}
 	}
 }
 

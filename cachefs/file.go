@@ -13,8 +13,11 @@ import (
 	"echo9/tokens"
 )
 
-// maxWrite is the largest piece in which a write is taken on.
-const maxWrite = 1 << 20
+const (
+	// maxWrite is the most data of one update, and maxWhole the largest write that is taken on wholly or not at all.
+	maxWrite = 1 << 20
+	maxWhole = 4 << 20
+)
 
 // Modes of fallocate(2).
 const (
@@ -123,8 +126,8 @@ func (h *file) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 	done := 0
 	for done < len(p) {
-		b := p[done:min(done+maxWrite, len(p))]
-		if err := h.write(ctx, slices.Clone(b), off+int64(done)); err != nil {
+		b := p[done:min(done+maxWhole, len(p))]
+		if err := h.write(ctx, b, off+int64(done)); err != nil {
 			return done, err
 		}
 		done += len(b)
@@ -132,10 +135,14 @@ func (h *file) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// write takes one piece on; b is kept.
-func (h *file) write(ctx context.Context, b []byte, off int64) error {
+// write takes at most maxWhole bytes on: all of them, or when it fails none.
+func (h *file) write(ctx context.Context, p []byte, off int64) error {
 	n, f := h.n, h.n.fs
-	return f.update(ctx, &h.cred, n, int64(len(b)), func(t *turn) error {
+	var pieces [][]byte
+	for b := range slices.Chunk(p, maxWrite) {
+		pieces = append(pieces, slices.Clone(b))
+	}
+	return f.update(ctx, &h.cred, n, int64(len(p)), func(t *turn) error {
 		if err := h.check(); err != nil {
 			return err
 		}
@@ -147,21 +154,30 @@ func (h *file) write(ctx context.Context, b []byte, off int64) error {
 		if h.flags&wire.OAppend != 0 {
 			at = size
 		}
-		if at > maxSize-int64(len(b)) {
+		if at > maxSize-int64(len(p)) {
 			return syscall.EFBIG
 		}
-		end := at + int64(len(b))
-		attr := n.wrote(uint64(max(size, end)))
-		seq := t.appendAs(t.writer(n), &order.Op{Kind: order.Write, ID: n.id, Off: uint64(at), Bytes: b, Attrs: []order.Attr{attr}})
-		c := n.content()
-		if at > size {
-			c.zero(size, at, seq)
+		for _, b := range pieces {
+			h.wrote(t, b, at)
+			at += int64(len(b))
 		}
-		c.write(at, b, seq)
-		t.strip(n)
 		f.shrink()
 		return nil
 	})
+}
+
+// wrote does a write in memory; b is kept. Called with fs.mu held, with the file's token pinned for writing.
+func (h *file) wrote(t *turn, b []byte, at int64) {
+	n := h.n
+	size, end := int64(n.attr.Size), at+int64(len(b))
+	attr := n.wrote(uint64(max(size, end)))
+	seq := t.appendAs(t.writer(n), &order.Op{Kind: order.Write, ID: n.id, Off: uint64(at), Bytes: b, Attrs: []order.Attr{attr}})
+	c := n.content()
+	if at > size {
+		c.zero(size, at, seq)
+	}
+	c.write(at, b, seq)
+	t.strip(n)
 }
 
 // Fsync returns when what was done to the object, and all that precedes it, is durable.

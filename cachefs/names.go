@@ -289,6 +289,9 @@ func (n *node) Link(ctx context.Context, cred *p9srv.Cred, target p9srv.Object, 
 		case c.attr.Nlink >= maxLinks:
 			return syscall.EMLINK
 		}
+		if err := t.room(0, c.id, n.id); err != nil {
+			return err
+		}
 		c.attr.Nlink++
 		c.linkable = false
 		c.touch(false)
@@ -340,6 +343,11 @@ func (n *node) Unlink(ctx context.Context, cred *p9srv.Cred, name string, flags 
 			}
 		case c.ents != nil:
 			return syscall.EISDIR
+		}
+		if !c.mine || c.opens > 0 || c.attr.Nlink > 1 {
+			if err := t.room(0, c.id, n.id); err != nil { // else what it contains need not go
+				return err
+			}
 		}
 		n.touch(true)
 		n.ents.unbind(name)

@@ -100,6 +100,7 @@ type Options struct {
 	// "ignoreRecall": it goes back, and the cache is served on. "wrongOrder": a rename does not come after
 	// what was written to the file. "ignoreBarrier": barriers do nothing. "keepDependents": what needs a
 	// refused operation does not go with it. "ignoreReads": with the order causal, what was read does not count.
+	// "unbounded": any amount of data comes before a name.
 	Mutant string
 }
 

@@ -18,6 +18,7 @@ const (
 	mutantIgnoreBarrier = "ignoreBarrier"
 	mutantNoDependents  = "keepDependents"
 	mutantIgnoreReads   = "ignoreReads"
+	mutantUnbounded     = "unbounded"
 )
 
 // relinquish is a token that is to go down to keep.

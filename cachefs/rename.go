@@ -49,6 +49,9 @@ func (n *node) Rename(ctx context.Context, cred *p9srv.Cred, oldName string, to 
 		if err := m.noLoop(t); err != nil {
 			return err
 		}
+		if err := t.room(0, m.touched()...); err != nil {
+			return err
+		}
 		m.apply(t)
 		return nil
 	})
@@ -62,6 +65,22 @@ type move struct {
 
 	src, dst *node // dst is nil when the new name is free
 	above    []uint64
+}
+
+// touched are the objects that it is ordered after. Called with fs.mu held, after find.
+func (m *move) touched() []uint64 {
+	f := m.d1.fs
+	ids := []uint64{m.src.id, m.d1.id, m.d2.id}
+	if m.src.ents != nil {
+		ids = append(ids, f.log.Below(m.src.id)...)
+	}
+	if m.dst != nil {
+		ids = append(ids, m.dst.id)
+		if m.exchange && m.dst.ents != nil {
+			ids = append(ids, f.log.Below(m.dst.id)...)
+		}
+	}
+	return ids
 }
 
 // find finds what is moved, and what is replaced. Called with fs.mu held and the set pinned.

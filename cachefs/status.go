@@ -32,6 +32,8 @@ type Status struct {
 	InFlight     int           `json:"in_flight"`
 	PendingBytes int64         `json:"pending_bytes"`
 	Oldest       time.Duration `json:"oldest_ns"`
+	// Waiting are the writers who wait until some of it is.
+	Waiting []Waiting `json:"waiting,omitempty"`
 	// Tokens is how many objects the server lets us cache, Objects how many are remembered.
 	Tokens      int   `json:"tokens"`
 	Objects     int   `json:"objects"`
@@ -63,7 +65,8 @@ func (f *FS) Status() Status {
 	total := f.log.Totals()
 	s := Status{
 		Cached: true, Pending: total.Ops, InFlight: total.InFlight, PendingBytes: total.Bytes,
-		Tokens: f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes,
+		Waiting: f.waiting(),
+		Tokens:  f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes,
 		Lease: time.Duration(f.holder.LeaseLeft(now)), Session: f.session.Session,
 		Messages: f.stats.messages.Load(), Cuts: f.stats.cuts, Records: f.stats.records,
 		Updates: f.stats.ops, Landed: f.stats.landed, Recalls: f.stats.recalls, Lost: f.stats.lost,
@@ -87,6 +90,9 @@ func (s Status) String() string {
 	fmt.Fprintf(&b, "pending  %d updates, %d bytes", s.Pending, s.PendingBytes)
 	if s.Pending > 0 {
 		fmt.Fprintf(&b, ", the oldest %v old", s.Oldest.Round(time.Millisecond))
+	}
+	for _, w := range s.Waiting {
+		fmt.Fprintf(&b, "\nwaiting  a change of %s, of %d bytes, for %v: until some of that is at the server", quoteName(w.Name), w.Bytes, w.Since.Round(time.Millisecond))
 	}
 	fmt.Fprintf(&b, "\ntokens   %d of %d objects\ncached   %d bytes\nlease    %v, session %d\n",
 		s.Tokens, s.Objects, s.CachedBytes, s.Lease.Round(time.Millisecond), s.Session)

@@ -30,7 +30,8 @@ type turn struct {
 	gone   bool          // an object of the set is no more
 	stale  int           // times that an object which a name stood for was gone when the server looked
 
-	listed bool // a listing was waited for already
+	listed bool    // a listing was waited for already
+	queued *queued // that it waits for room
 
 	// inline: contents are wanted with the attributes.
 	inline bool
@@ -43,6 +44,7 @@ type turn struct {
 // do runs an operation: step under fs.mu, again and again until it does not miss anything.
 func (fs *FS) do(ctx context.Context, cred *p9srv.Cred, step func(t *turn) error) error {
 	t := &turn{fs: fs, cred: cred}
+	defer t.leave()
 	for {
 		err := t.try(step)
 		if !errors.Is(err, errAgain) {
@@ -72,14 +74,16 @@ func (t *turn) try(step func(t *turn) error) error {
 	return err
 }
 
-// update runs an operation that changes something: as do, after room was made for it, and then as the
-// write policy says. data is how many bytes it adds.
+// update runs an operation that changes something: as do, when there is room for it, and then as the
+// write policy says. data is how many bytes it adds to n.
 func (fs *FS) update(ctx context.Context, cred *p9srv.Cred, n *node, data int64, step func(t *turn) error) error {
-	if err := fs.throttle(ctx, n, data); err != nil {
-		return err
-	}
 	var seqs []uint64
 	err := fs.do(ctx, cred, func(t *turn) error {
+		if data > 0 && t.req == 0 {
+			if err := t.room(data, n.id); err != nil {
+				return err
+			}
+		}
 		err := step(t)
 		if err == nil {
 			seqs = append(seqs, t.seqs...)
