@@ -25,12 +25,9 @@ type node struct {
 	// attr is good if attrOK; DataVersion and Gen in it are the server's.
 	attr   wire.Attr
 	attrOK bool
-	// up are the directories in which the object has names, as far as known; of a directory
-	// it is its parent, good as long as the directory's own token is held.
+	// up are the directories in which the object has names, as far as known, good as long as
+	// its own token is held; of a directory it is its parent.
 	up []uint64
-	// was is the parent that a directory had when it was known last; 0: it never was. For the order of
-	// updates below it, where one that comes after too much does no harm.
-	was uint64
 
 	ents *entries // of a directory
 	data *content // of a regular file
@@ -171,8 +168,9 @@ func (n *node) forget() {
 	if n.listing != nil {
 		n.listing.torn = true
 	}
-	if n.ents != nil && len(n.up) > 0 {
-		n.was, n.up = n.up[0], nil
+	if n.up != nil {
+		n.up = nil
+		n.fs.log.Moved(n.id)
 	}
 }
 
@@ -211,7 +209,7 @@ func (n *node) addUp(dir uint64) {
 
 func (n *node) dropUp(dir uint64) {
 	if i := slices.Index(n.up, dir); i >= 0 && (n.ents != nil || n.attr.Nlink < 2) {
-		n.up, n.was = slices.Delete(n.up, i, i+1), 0
+		n.up = slices.Delete(n.up, i, i+1)
 		n.fs.log.Moved(n.id)
 	}
 }

@@ -2,6 +2,7 @@ package cachefs
 
 import (
 	"context"
+	"slices"
 	"syscall"
 
 	"echo9/cachefs/order"
@@ -250,14 +251,19 @@ func (n *node) moved(from, to *node) {
 	}
 }
 
-// parentsOf gives the directories that an object has names in, as far as known. Called with fs.mu held.
+// parentsOf gives the directories that an object has names in, with order.Somewhere if there may be others: others may have
+// moved it while its token was not held. Called with fs.mu held.
 func (f *FS) parentsOf(id uint64) []uint64 {
-	switch n := f.nodes[id]; {
-	case n == nil:
+	n := f.nodes[id]
+	switch {
+	case id == f.root.id || id == order.DirMove:
 		return nil
-	case len(n.up) == 0 && n.was != 0:
-		return []uint64{n.was}
-	default:
+	case n == nil:
+		return []uint64{order.Somewhere}
+	case n.ents != nil && len(n.up) > 0:
+		return n.up
+	case n.ents == nil && n.attrOK && uint64(n.attr.Nlink) <= uint64(len(n.up)):
 		return n.up
 	}
+	return append(slices.Clip(n.up), order.Somewhere)
 }

@@ -9,8 +9,11 @@ type place struct {
 	down map[uint64]struct{} // the objects of that kind that have a name in it
 }
 
+// Somewhere is a directory that stands for those which are not known: what has a name in it may lie below any.
+const Somewhere = ^uint64(0)
+
 // Locate tells the Log how to find the directories that an object has names in, as far as the
-// caller knows. It is to be called before the first Append; [Log.Moved] says when the answer changes.
+// caller knows, with Somewhere if there may be others. It is to be called before the first Append; [Log.Moved] says when the answer changes.
 // Without it the Log does not know what lies below what.
 func (l *Log) Locate(parents func(id uint64) []uint64) {
 	l.parents, l.places = parents, map[uint64]*place{}
@@ -44,6 +47,9 @@ func (l *Log) place(id uint64) *place {
 	// It is there before those above are asked for: that ends the way up should it go round.
 	p := &place{down: map[uint64]struct{}{}}
 	l.places[id] = p
+	if id == Somewhere {
+		return p
+	}
 	p.up = slices.Clone(l.parents(id))
 	for _, dir := range p.up {
 		l.place(dir).down[id] = struct{}{}
@@ -74,12 +80,12 @@ func (l *Log) leave(id, dir uint64) {
 	}
 }
 
-// Below gives the objects with pending operations that lie below directory root, sorted:
+// Below gives the objects with pending operations that lie, or may lie, below directory root, sorted:
 // what a Rename of root reads. Its cost is in proportion to them.
 func (l *Log) Below(root uint64) []uint64 {
 	var ids []uint64
-	met := map[uint64]bool{root: true, DirMove: true}
-	stack := []uint64{root}
+	met := map[uint64]bool{root: true, DirMove: true, Somewhere: true}
+	stack := []uint64{root, Somewhere}
 	for len(stack) > 0 {
 		p := l.places[stack[len(stack)-1]]
 		stack = stack[:len(stack)-1]
