@@ -17,19 +17,23 @@ import (
 func newModel(fs *FS, dir string) (*model, uint64) {
 	root := fs.root.id
 	m := &model{objs: map[uint64]*mobj{}}
-	m.nextID = func() uint64 {
-		id, err := fs.AllocIDs(1)
-		if err != nil {
-			panic(err)
-		}
-		return id
-	}
+	m.nextID = newIDs(fs)
 	info, err := os.Stat(dir)
 	if err != nil {
 		panic(err)
 	}
 	m.objs[root] = &mobj{id: root, uid: fs.uid, mode: unix.S_IFDIR | uint32(info.Mode().Perm()), target: "root", xattrs: map[string]string{}, entries: map[string]uint64{}, base: true}
 	return m, root
+}
+
+func newIDs(fs *FS) func() uint64 {
+	return func() uint64 {
+		id, err := fs.AllocIDs(1)
+		if err != nil {
+			panic(err)
+		}
+		return id
+	}
 }
 
 // TestCuts applies random cuts, each first with a failure of its n-th step, for n = 1, 2, …,

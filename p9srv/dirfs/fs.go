@@ -39,6 +39,8 @@ type Options struct {
 	noHandles bool // as if the host had none
 	maxFDs    int  // descriptors held for nodes
 	bigTail   int64
+	hook      func(step string) error // FS.hook, from the beginning
+	segment   int64                   // size of the log's segments
 }
 
 // FS is a directory of the host that is being served.
@@ -101,7 +103,7 @@ func Open(dir string, opt Options) (*FS, error) {
 		return nil, fmt.Errorf("serve %s: %w", dir, err)
 	}
 	fs := &FS{
-		opt: opt, dir: abs, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+		opt: opt, hook: opt.hook, dir: abs, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		mountFD: -1, procFD: -1, maxNodes: opt.MaxNodes,
 		byID: map[uint64]*node{}, byKey: map[devIno]*node{}, kept: map[uint64]map[uint64]struct{}{},
 	}
@@ -169,7 +171,7 @@ func (fs *FS) openLog() error {
 		return nil
 	}
 	log, entries, err := journal.Open(fs.state.fd, journal.Options{
-		Sync: fs.opt.Durability == DurableCut, Logf: fs.opt.Logf, Step: fs.step,
+		Sync: fs.opt.Durability == DurableCut, Logf: fs.opt.Logf, Step: fs.step, SegmentSize: fs.opt.segment,
 	})
 	if err != nil {
 		return fmt.Errorf("open the log of cuts: %w", err)
