@@ -36,7 +36,7 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 func newApp(in io.Reader, out, errw io.Writer) *cli.App {
 	app := baseApp(in, out, errw)
 	app.Commands = append([]*cli.Command{
-		upCommand(), serveCommand(), mountCommand(), umountCommand(), cacheCommand(),
+		upCommand(), serveCommand(), mountCommand(), umountCommand(), cacheCommand(), fsckCommand(),
 		syncCommand(), waitCommand(), statusCommand(), pendingCommand(), barrierCommand(), scriptCommand(),
 	}, clientCommands(true)...)
 	return app

@@ -95,6 +95,19 @@ var (
 // modes that clients ask for are what files get, and raises the limit of open
 // files. It refuses a tree that another server serves, wholly or in part.
 func Open(dir string, opt Options) (*FS, error) {
+	fs, err := prepare(dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := fs.open(); err != nil {
+		fs.Close()
+		return nil, fmt.Errorf("serve %s: %w", dir, err)
+	}
+	return fs, nil
+}
+
+// prepare makes an FS that has nothing open yet.
+func prepare(dir string, opt Options) (*FS, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("serve %s: %w", dir, err)
@@ -111,14 +124,32 @@ func Open(dir string, opt Options) (*FS, error) {
 		fs.maxNodes = 4 << 20
 	}
 	fs.lru.older, fs.lru.newer = &fs.lru, &fs.lru
-	if err := fs.open(); err != nil {
-		fs.Close()
-		return nil, fmt.Errorf("serve %s: %w", dir, err)
-	}
 	return fs, nil
 }
 
 func (fs *FS) open() error {
+	if err := fs.openHost(); err != nil {
+		return err
+	}
+	var err error
+	if fs.opt.ReadOnly {
+		fs.ids = newIDTable(fs.step)
+	} else {
+		if fs.state, err = openState(fs.dir, fs.opt.State, fs.mountFD, fs.dev); err != nil {
+			return err
+		}
+		if fs.ids, err = openIDTable(fs.state.path(""), fs.step); err != nil {
+			return fmt.Errorf("open the private directory %s: %w", fs.state.dir, err)
+		}
+	}
+	if err := fs.openRoot(); err != nil {
+		return err
+	}
+	return fs.openLog()
+}
+
+// openHost opens the directory, and finds out what its file system can do.
+func (fs *FS) openHost() error {
 	syscall.Umask(0)
 	fs.raiseLimit()
 	var err error
@@ -140,15 +171,14 @@ func (fs *FS) open() error {
 	fs.kind, fs.nameMax = int64(sfs.Type), int(sfs.Namelen)
 	fs.probeHandles()
 	fs.probeSwitch()
-	if fs.opt.ReadOnly {
-		fs.ids = newIDTable(fs.step)
-	} else {
-		if fs.state, err = openState(fs.dir, fs.opt.State, fs.mountFD, fs.dev); err != nil {
-			return err
-		}
-		if fs.ids, err = openIDTable(fs.state.path(""), fs.step); err != nil {
-			return fmt.Errorf("open the private directory %s: %w", fs.state.dir, err)
-		}
+	return nil
+}
+
+// openRoot makes the node of the root.
+func (fs *FS) openRoot() error {
+	var st unix.Statx_t
+	if err := statFD(fs.mountFD, &st); err != nil {
+		return err
 	}
 	fd, err := unix.Open(fs.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -159,10 +189,8 @@ func (fs *FS) open() error {
 		unix.Close(fd)
 		return err
 	}
-	if fs.root, err = fs.intern(fd, &st, ident, 0, ""); err != nil {
-		return err
-	}
-	return fs.openLog()
+	fs.root, err = fs.intern(fd, &st, ident, 0, "")
+	return err
 }
 
 // openLog opens the log of cuts and does what it says is missing in the tree.

@@ -209,25 +209,25 @@ func (r *recovery) close() {
 
 // explain says what is left alone in words that people know.
 func (r *recovery) explain(l journal.Left) string {
-	id, name := uint64(0), ""
 	if l.Slot != nil {
-		id, name = l.Slot.Dir, l.Slot.Name
-	} else {
-		id = l.Goal.ID
+		return r.path(l.Slot.Dir, l.Slot.Name) + ": " + l.Why
 	}
-	fd, err := r.open(id)
-	if err != nil {
-		return l.String()
+	return r.path(l.Goal.ID, "") + ": " + l.Why
+}
+
+// path is the name of something, from the export's root on, as far as it can be found out.
+func (r *recovery) path(id uint64, name string) string {
+	path := fmt.Sprintf("object %d", id)
+	if fd, err := r.open(id); err == nil {
+		if p, err := os.Readlink(procPath(fd)); err == nil {
+			path = p
+			if rel, err := filepath.Rel(r.fs.dir, p); err == nil && !strings.HasPrefix(rel, "..") {
+				path = rel
+			}
+		}
+		unix.Close(fd)
 	}
-	defer unix.Close(fd)
-	path, err := os.Readlink(procPath(fd))
-	if err != nil {
-		return l.String()
-	}
-	if rel, err := filepath.Rel(r.fs.dir, path); err == nil && !strings.HasPrefix(rel, "..") {
-		path = rel
-	}
-	return filepath.Join(path, name) + ": " + l.Why
+	return filepath.Join(path, name)
 }
 
 // freeSpot is a name in the private directory that nobody has.

@@ -11,24 +11,27 @@ import (
 
 // Report is what Check found.
 type Report struct {
-	Segments    []SegmentReport
-	First, Last LSN // the entries that recovery would see; Last < First: none
+	Segments []SegmentReport `json:"segments"`
+	// First to Last are the entries that recovery would see; Last < First: none.
+	First LSN `json:"first"`
+	Last  LSN `json:"last"`
 	// Entries counts them by kind.
-	Entries map[string]int
+	Entries map[string]int `json:"entries"`
 	// Damage is why the log cannot be used, or nil.
-	Damage *Damage
+	Damage *Damage `json:"damage,omitempty"`
 	// Other are files that are not the log's.
-	Other []string
+	Other []string `json:"other,omitempty"`
 }
 
 // SegmentReport is one file of the log.
 type SegmentReport struct {
-	Name        string
-	Size        int64
-	State       string // live, forgotten, torn, empty, spare, unfinished or damaged
-	Entries     int
-	First, Last LSN
-	End         int64 // where the whole entries end
+	Name    string `json:"name"`
+	Size    int64  `json:"size"`
+	State   string `json:"state"` // live, forgotten, torn, empty, spare, unfinished or damaged
+	Entries int    `json:"entries"`
+	First   LSN    `json:"first,omitempty"`
+	Last    LSN    `json:"last,omitempty"`
+	End     int64  `json:"end"` // where the whole entries end
 }
 
 var kindNames = map[uint8]string{

@@ -39,10 +39,10 @@ func (s *scanned) last() LSN  { return s.entries[len(s.entries)-1].lsn }
 
 // Damage is the error of a log that has lost what was on stable storage.
 type Damage struct {
-	Segment string // file name in the log's directory
-	Offset  int64
-	LSN     LSN // of the first entry that is lost, 0: not known
-	Why     string
+	Segment string `json:"segment"` // file name in the log's directory
+	Offset  int64  `json:"offset"`
+	LSN     LSN    `json:"lsn,omitempty"` // of the first entry that is lost, 0: not known
+	Why     string `json:"why"`
 }
 
 func (d *Damage) Error() string {
