@@ -81,8 +81,8 @@ func (r *result) sweepTables(p func(string, ...any)) {
 	p("")
 	p("## What one look flushes among k unsent files")
 	p("")
-	p("k files of 1 KiB are written, then the one that somebody looks at; nothing goes by age. (At 16,000 updates write-back begins by itself: of 10,000 new files, with")
-	p("two updates each, only so many are pending.) Under sync and close nothing is unsent, and more than %s files were not tried. Updates flushed by the look, bytes on the wire, and time:", count(atOnce))
+	p("k files of 1 KiB are written, then the one that somebody looks at; nothing goes by age. (With 16,000 updates pending write-back begins by itself: of 10,000")
+	p("files only a part is left to be flushed.) Under sync and close nothing is unsent, and more than %s files were not tried. Updates flushed by the look, bytes on the wire, and time:", count(atOnce))
 	p("")
 	p("![updates flushed by one look](comparison-recalls.svg)")
 	for _, s := range r.Sweeps {

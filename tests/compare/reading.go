@@ -34,9 +34,9 @@ func (r *result) reading(p func(string, ...any)) {
 	slow := log.Flushes[len(log.Flushes)-1]
 	p("- **While %d MiB are draining**, a look at a file just made was answered after %s, %s having been sent until then (median; with %s pending), and the slowest after %s and %s; under total",
 		r.Config.Drain, milliseconds(mid.Seconds), size(mid.Bytes), size(mid.PendingBytes), milliseconds(worst.Seconds), size(worst.Bytes))
-	p("  the slowest took %s and %s (what it flushes is out of the way of the next, which makes its median look good). A recall does not wait for the backlog, but for the cut of write-back that is on its",
+	p("  the slowest took %s and %s (what it flushes is out of the way of the next, which makes its median look good). A recall does not wait for the backlog, but for the cuts of write-back that are on their",
 		milliseconds(slow.Seconds), size(slow.Bytes))
-	p("  way, of up to 4 MiB; and a look at a new file recalls twice, its directory and itself, so that another such cut goes between, and what the link holds comes on top.")
+	p("  way; and a look at a new file recalls twice, its directory and itself, so that others go between, and what the link holds comes on top.")
 	p("")
 	p("### Where the default does not win")
 	p("")
