@@ -20,6 +20,7 @@ func mountCommand() *cli.Command {
 		Flags: append(append(mountFlags(), cacheFlags()...), withoutAddr(connectFlags())...),
 		Description: `   echo9 mount unix!/run/echo9/src.sock /mnt/src
    echo9 mount --detach tcp!server!5640 ~/src && make -C ~/src; echo9 umount ~/src
+   echo9 mount --order causal --dirty 64MiB --cache 512MiB tcp!server!5640 ~/src
 
 Needs neither root nor a kernel module of 9P: only /dev/fuse, and fusermount3
 for ordinary users. Stays in the foreground until it is unmounted or
@@ -27,7 +28,13 @@ interrupted; Ctrl-C sends what is not at the server yet, and unmounts.
 
 Changes are at the server for sure after fsync(2), echo9 sync MNT, or
 echo9 umount MNT. sync(1) and umount(8) do not reach the daemon: after them it
-goes on in the background until everything is sent.`,
+goes on in the background until everything is sent.
+
+Whatever crashes, changes of one file or directory are never there without those
+before them; --order causal adds: nor without what was read before; --order total:
+nor without any. echo9 barrier PATH orders one thing before all later ones.
+Writers wait while --dirty is not at the server; echo9 status MNT says who does,
+echo9 pending MNT what is not there yet.`,
 		Action: func(c *cli.Context) error {
 			if err := checkOperands(c, 2, 2); err != nil {
 				return err
