@@ -286,7 +286,7 @@ func (a *apply) abort() error {
 		l.end(a.token, nil)
 		return nil
 	}
-	lsn, err := l.log.Append(&journal.Abort{Cut: a.lsn})
+	lsn, err := l.log.Append(&journal.Abort{Cut: a.lsn, Time: time.Now().UnixNano()})
 	if err == nil {
 		err = l.log.Wait(lsn)
 	}

@@ -41,6 +41,7 @@ type Options struct {
 	bigTail   int64
 	hook      func(step string) error // FS.hook, from the beginning
 	segment   int64                   // size of the log's segments
+	mutant    recoveryMutant
 }
 
 // FS is a directory of the host that is being served.

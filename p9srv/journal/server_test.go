@@ -125,7 +125,6 @@ type applying struct {
 	records   []cut.Record
 	place     map[uint64]string // private names
 	now       map[SlotKey]uint64
-	names     int
 }
 
 func (a *applying) tmp() string { a.serial++; return fmt.Sprint("t", a.serial) }

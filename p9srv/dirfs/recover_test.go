@@ -1,0 +1,311 @@
+package dirfs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"echo9/internal/cut"
+
+	"golang.org/x/sys/unix"
+)
+
+// richTree makes what richCut changes.
+func richTree(t *testing.T) string {
+	dir := openDir(t, "/dev/shm")
+	for _, d := range []string{"one", "two", "gone", "two/deep", "two/deep/er"} {
+		must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
+	}
+	for _, f := range []string{"one/a", "one/b", "two/c", "two/d", "kept", "two/deep/f"} {
+		must(t, os.WriteFile(filepath.Join(dir, f), []byte("the content of "+f), 0o644))
+	}
+	must(t, os.Link(filepath.Join(dir, "one/a"), filepath.Join(dir, "two/hard")))
+	must(t, unix.Setxattr(filepath.Join(dir, "kept"), "user.x", []byte("old"), 0))
+	must(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(path, time.Unix(1e9, 0), time.Unix(1e9, 0))
+	}))
+	return dir
+}
+
+// richCut has everything that is hard: a permutation of names, directories that come to lie in each other the
+// other way round, a file out of a directory that goes, a tree that is new, content, attributes.
+func richCut(t *testing.T, fs *FS, number uint64) *cut.Cut {
+	id := func(path string) uint64 {
+		if path == "." {
+			return fs.root.id
+		}
+		d, err := fs.Root(ctx, nil, filepath.Dir(path))
+		must(t, err)
+		defer d.Release()
+		got, err := fs.ResolveName(ctx, d.ID(), filepath.Base(path))
+		must(t, err)
+		return got
+	}
+	first, err := fs.AllocIDs(10)
+	must(t, err)
+	root, one, two, deep, er := id("."), id("one"), id("two"), id("two/deep"), id("two/deep/er")
+	a, b, c, d, kept, gone, f := id("one/a"), id("one/b"), id("two/c"), id("two/d"), id("kept"), id("gone"), id("two/deep/f")
+	file := func(id uint64, content string) []cut.Record {
+		return []cut.Record{
+			{Kind: cut.Create, ID: id, Mode: unix.S_IFREG | 0o644, UserID: fs.uid, GroupID: fs.gid},
+			{Kind: cut.Data, ID: id, Bytes: []byte(content)},
+			{Kind: cut.Attr, ID: id, Valid: cut.AttrSize | cut.AttrMtime | cut.AttrCtime, Size: uint64(len(content)), Mtime: 1e18, Ctime: 1e18 + 1},
+		}
+	}
+	records := append(file(first, "new"), file(first+1, "in a new directory")...)
+	records = append(records, []cut.Record{
+		{Kind: cut.Create, ID: first + 2, Mode: unix.S_IFDIR | 0o750, UserID: fs.uid, GroupID: fs.gid},
+		{Kind: cut.Create, ID: first + 3, Mode: unix.S_IFLNK | 0o777, UserID: fs.uid, GroupID: fs.gid, Target: "nowhere"},
+		{Kind: cut.Attr, ID: first + 3, Valid: cut.AttrMtime, Mtime: 1e18},
+		{Kind: cut.Bind, Dir: root, Name: "tree", ID: first + 2},
+		{Kind: cut.Bind, Dir: first + 2, Name: "file", ID: first + 1},
+		{Kind: cut.Bind, Dir: first + 2, Name: "link", ID: first + 3},
+		{Kind: cut.Bind, Dir: first + 2, Name: "f", ID: f},
+		{Kind: cut.Bind, Dir: deep, Name: "f", Before: f},
+		{Kind: cut.Bind, Dir: one, Name: "b", Before: b, ID: first},
+		{Kind: cut.Bind, Dir: one, Name: "a", Before: a},
+		{Kind: cut.Bind, Dir: two, Name: "e", ID: a},
+		{Kind: cut.Bind, Dir: two, Name: "c", Before: c, ID: d},
+		{Kind: cut.Bind, Dir: two, Name: "d", Before: d, ID: c},
+		{Kind: cut.Bind, Dir: root, Name: "gone", Before: gone},
+		// two/deep/er becomes er/deep.
+		{Kind: cut.Bind, Dir: two, Name: "deep", Before: deep},
+		{Kind: cut.Bind, Dir: deep, Name: "er", Before: er},
+		{Kind: cut.Bind, Dir: root, Name: "er", ID: er},
+		{Kind: cut.Bind, Dir: er, Name: "deep", ID: deep},
+		{Kind: cut.Truncate, ID: kept, Size: 4},
+		{Kind: cut.Data, ID: kept, Off: 10, Bytes: []byte("far out")},
+		{Kind: cut.Attr, ID: kept, Valid: cut.AttrSize | cut.AttrMode | cut.AttrMtime, Size: 20, Mode: 0o4711, Mtime: 1e18},
+		{Kind: cut.SetXattr, ID: kept, Name: "user.x", Bytes: []byte("new")},
+		{Kind: cut.SetXattr, ID: kept, Name: "user.y", Bytes: []byte("more")},
+	}...)
+	for i, dir := range []uint64{root, one, two, deep, er, first + 2} {
+		records = append(records, cut.Record{Kind: cut.Attr, ID: dir, Valid: cut.AttrMtime, Mtime: 1e18 + int64(i)})
+	}
+	for i := range records {
+		records[i].UID = fs.uid
+	}
+	return &cut.Cut{Client: [16]byte{1}, Number: number, Records: records}
+}
+
+// fuse has the server die after some steps, unless it is put out.
+type fuse struct {
+	mu   sync.Mutex // the log has goroutines of its own
+	left int
+	out  bool
+}
+
+func (f *fuse) hook(string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left--; f.left < 0 && !f.out {
+		return errKilled
+	}
+	return nil
+}
+
+// burnt puts it out, and says whether it was too late for that.
+func (f *fuse) burnt() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.out = true
+	return f.left < 0
+}
+
+// deaths has the server die at each step of the rich cut, and each recovery at each of its steps, and gives
+// those restarts that did not lead to a whole cut. More than one in stride.
+func deaths(t *testing.T, stride int, opt Options) (bad []string, runs int) {
+	for n := 0; ; n++ {
+		stop := true
+		for m := n % stride; ; m += stride {
+			dir := richTree(t)
+			opt := opt
+			opt.segment, opt.Logf = 64<<10, func(string, ...any) {}
+			fs, err := Open(dir, opt)
+			must(t, err)
+			c := richCut(t, fs, 1)
+			before := tree(snapshot(t, dir, false))
+			first := &fuse{left: n}
+			fs.hook = first.hook
+			applied := fs.Apply(ctx, nil, c)
+			died := first.burnt()
+			after := ""
+			if applied == nil {
+				after = tree(snapshot(t, dir, false))
+			}
+			if !died {
+				must(t, fs.Close())
+				must(t, os.RemoveAll(dir))
+				if wholeRich != "" && after != wholeRich {
+					t.Fatalf("a cut led to different trees:\n%s", diffText(wholeRich, after))
+				}
+				wholeRich = after
+				break
+			}
+			stop = false
+			crash(t, fs)
+			second := &fuse{left: m}
+			opt.hook = second.hook
+			if fs, err = Open(dir, opt); err == nil {
+				fs.killed.Store(true)
+				fs.Close()
+			}
+			again := second.burnt()
+			opt.hook = nil
+			runs++
+			if fs, err = Open(dir, opt); err != nil {
+				bad = append(bad, err.Error())
+			} else {
+				must(t, fs.Close())
+				got := tree(snapshot(t, dir, false))
+				if got != wholeRich && (got != before || applied == nil) {
+					bad = append(bad, diffText(wholeRich, got))
+				}
+			}
+			must(t, os.RemoveAll(dir))
+			if !again {
+				break
+			}
+		}
+		if stop {
+			return bad, runs
+		}
+	}
+}
+
+// wholeRich is the tree that the rich cut leads to. It names no ids or inodes, so it is always the same.
+var wholeRich string
+
+func TestDeathAtEveryStep(t *testing.T) {
+	wholeRich = ""
+	dir := richTree(t)
+	fs := openFS(t, dir, Options{segment: 64 << 10})
+	must(t, fs.Apply(ctx, nil, richCut(t, fs, 1)))
+	wholeRich = tree(snapshot(t, dir, false))
+	stride := 7
+	if os.Getenv("ECHO9_FULL") != "" {
+		stride = 1
+	}
+	bad, runs := deaths(t, stride, Options{})
+	for _, b := range bad[:min(len(bad), 5)] {
+		t.Errorf("a restart led to no whole cut:\n%s", b)
+	}
+	t.Logf("%d restarts, %d bad", runs, len(bad))
+	for name, opt := range map[string]Options{
+		"recovery does nothing":        {mutant: noRecovery},
+		"recovery leaves no word":      {mutant: noRedo},
+		"the private place is cleared": {mutant: earlyClear},
+	} {
+		if bad, runs := deaths(t, 3*stride, opt); len(bad) == 0 {
+			t.Errorf("mutant %q is not noticed in %d restarts", name, runs)
+		}
+	}
+}
+
+// TestStagedThingsAreLost has a power failure take what was staged: it is made anew.
+func TestStagedThingsAreLost(t *testing.T) {
+	dir := richTree(t)
+	fs, err := Open(dir, Options{Logf: t.Logf})
+	must(t, err)
+	c := richCut(t, fs, 1)
+	logged := false
+	fs.hook = func(step string) error {
+		// The first step on the tree after the log was synced.
+		if logged && (step == "open to write" || step == "rename" || step == "exchange") {
+			return errKilled
+		}
+		logged = logged || strings.Contains(step, "sync")
+		return nil
+	}
+	if err := fs.Apply(ctx, nil, c); !errors.Is(err, errKilled) {
+		t.Fatalf("apply: %v", err)
+	}
+	crash(t, fs)
+	staged, err := os.ReadDir(filepath.Join(dir, ".echo9/tmp"))
+	must(t, err)
+	if len(staged) == 0 {
+		t.Fatal("nothing was staged")
+	}
+	for _, e := range staged {
+		must(t, os.RemoveAll(filepath.Join(dir, ".echo9/tmp", e.Name())))
+	}
+	fs = reopen(t, dir, Options{Logf: t.Logf})
+	if got := tree(snapshot(t, dir, false)); got != wholeOf(t) {
+		t.Fatalf("recovered to\n%s", diffText(wholeOf(t), got))
+	}
+	for name, want := range map[string]uint64{"tree": c.Records[9].ID} {
+		if id, err := fs.ResolveName(ctx, fs.root.id, name); err != nil || id != want {
+			t.Errorf("%s is object %d, %v; want %d: ids are final", name, id, err, want)
+		}
+	}
+}
+
+// wholeOf gives the tree that the rich cut leads to.
+func wholeOf(t *testing.T) string {
+	dir := richTree(t)
+	fs, err := Open(dir, Options{Logf: t.Logf})
+	must(t, err)
+	defer fs.Close()
+	must(t, fs.Apply(ctx, nil, richCut(t, fs, 1)))
+	return tree(snapshot(t, dir, false))
+}
+
+// TestRefusedAtRecovery has the host refuse what the log asks for.
+func TestRefusedAtRecovery(t *testing.T) {
+	for _, acknowledged := range []bool{false, true} {
+		dir := richTree(t)
+		fs, err := Open(dir, Options{Logf: t.Logf})
+		must(t, err)
+		before := tree(snapshot(t, dir, false))
+		c := richCut(t, fs, 1)
+		if !acknowledged {
+			renames := 0
+			fs.hook = func(step string) error {
+				if step == "rename" || step == "exchange" {
+					if renames++; renames > 2 {
+						return errKilled
+					}
+				}
+				return nil
+			}
+		}
+		err = fs.Apply(ctx, nil, c)
+		if acknowledged != (err == nil) {
+			t.Fatalf("apply: %v", err)
+		}
+		crash(t, fs)
+		refusals := 0
+		refuse := func(step string) error {
+			if step == "set extended attribute" {
+				if refusals++; acknowledged || refusals == 1 {
+					return syscall.EDQUOT
+				}
+			}
+			return nil
+		}
+		fs, err = Open(dir, Options{Logf: t.Logf, hook: refuse})
+		if acknowledged {
+			if !errors.Is(err, syscall.EDQUOT) || !strings.Contains(err.Error(), "Nothing is lost") {
+				t.Fatalf("an acknowledged cut that the host refuses at recovery: %v", err)
+			}
+			fs = reopen(t, dir, Options{Logf: t.Logf})
+			if got := tree(snapshot(t, dir, false)); got != wholeOf(t) {
+				t.Fatalf("recovered to\n%s", diffText(wholeOf(t), got))
+			}
+			continue
+		}
+		must(t, err)
+		must(t, fs.Close())
+		if got := tree(snapshot(t, dir, false)); got != before {
+			t.Fatalf("a cut that the host refuses at recovery was not undone:\n%s", diffText(before, got))
+		}
+	}
+}
