@@ -17,6 +17,8 @@ type generator struct {
 	apart, strangers int
 	client           int  // whose step it is
 	refusing         bool // the server refuses some operations
+	// alone: only this client's steps, on what is only its own: below o<client>, and names in s that begin with its number.
+	alone bool
 }
 
 func newGenerator(seed uint64, steps int) *generator {
@@ -66,6 +68,9 @@ func (g *generator) next(h *history) (step, bool) {
 		return step{client: list[g.IntN(len(list))].client, verb: "sync"}, true
 	}
 	s := step{client: g.IntN(len(h.members))}
+	if g.alone {
+		s.client = g.client
+	}
 	g.client = s.client
 	if g.IntN(100) < g.strangers {
 		s.uid = uint32(1 + g.IntN(2))
@@ -163,7 +168,7 @@ func (g *generator) path(h *history, kind string) string {
 	var have []string
 	l, own := h.now.listing(), g.own()
 	for _, p := range slices.Sorted(maps.Keys(l)) {
-		if p != "." && strings.HasPrefix(p, own) && strings.HasPrefix(l[p].what, kind) {
+		if p != "." && !(g.alone && p == shared) && strings.HasPrefix(p, own) && strings.HasPrefix(l[p].what, kind) {
 			have = append(have, p)
 		}
 	}
@@ -175,19 +180,30 @@ func (g *generator) path(h *history, kind string) string {
 
 // own is the directory that the step is to keep to; "" is none.
 func (g *generator) own() string {
-	if g.IntN(100) < g.apart {
+	if g.IntN(100) < g.apart && !g.alone {
 		return fmt.Sprint("o", g.client)
 	}
 	return ""
 }
 
+// shared is the directory that all clients work in that are alone elsewhere.
+const shared = "s"
+
+func (g *generator) name() string {
+	name := pick(g, "a", "b", "c", "d", "e")
+	if g.alone {
+		name = fmt.Sprint(g.client, name)
+	}
+	return name
+}
+
 // fresh makes up a path of something that may not be there.
 func (g *generator) fresh(h *history) string {
-	name := pick(g, "a", "b", "c", "d", "e")
+	name := g.name()
 	var dirs []string
 	own := g.own()
 	for p, e := range h.now.listing() {
-		if strings.HasPrefix(e.what, "04") && strings.Count(p, "/") < 2 && strings.HasPrefix(p, own) {
+		if strings.HasPrefix(e.what, "04") && strings.Count(p, "/") < 2 && strings.HasPrefix(p, own) && !(g.alone && p == ".") {
 			dirs = append(dirs, p)
 		}
 	}
@@ -202,7 +218,7 @@ func (g *generator) fresh(h *history) string {
 		if _, there := l[path]; !there || try == 2 && g.IntN(3) == 0 {
 			break
 		}
-		name = pick(g, "a", "b", "c", "d", "e")
+		name = g.name()
 	}
 	return path
 }
@@ -238,6 +254,9 @@ func (g *generator) pathStep(h *history, s step, m *member) step {
 	case n < 62:
 		return is("cat", g.path(h, "10"))
 	case n < 66:
+		if g.alone {
+			return is("ls", g.path(h, "04"))
+		}
 		return is("ls", pick(g, g.path(h, "04"), "."))
 	case n < 67:
 		return is("readlink", g.path(h, "12"))

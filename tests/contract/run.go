@@ -239,6 +239,9 @@ func (r *run) settle(n int, s step) (map[*effect]bool, error) {
 		return nil, fmt.Errorf("looking at the host: %w", err)
 	}
 	r.checks++
+	if r.h.mine != nil {
+		have = r.h.mine(have)
+	}
 	there, tried, why := r.h.settle(have)
 	r.ideals += tried
 	switch {

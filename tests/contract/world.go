@@ -34,6 +34,7 @@ type world struct {
 	auth    *p9srv.Authority
 	srv     *p9srv.Server
 	conns   sync.WaitGroup
+	graves  sync.Mutex // one at a time
 }
 
 // guard is the server's backend. It lets the host's tree be looked at between cuts, and has hooks for what
@@ -157,6 +158,8 @@ func (w *world) connect() (*link, error) {
 
 // bury ends the session of a client that is gone: what the end of its lease would do.
 func (w *world) bury(ctx context.Context, who *wire.Tsession) error {
+	w.graves.Lock()
+	defer w.graves.Unlock()
 	nc, err := w.connect()
 	if err != nil {
 		return err
