@@ -44,9 +44,10 @@ type recovery struct {
 type recoveryMutant uint8
 
 const (
-	noRecovery recoveryMutant = 1 + iota // nothing is done
-	noRedo                               // the log is not told that a recovery acts
-	earlyClear                           // the private place is cleared first
+	noMutant   recoveryMutant = iota
+	noRecovery                // nothing is done
+	noRedo                    // the log is not told that a recovery acts
+	earlyClear                // the private place is cleared first
 )
 
 // spot is a name: in a directory of the log, or in a private directory.
