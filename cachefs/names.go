@@ -357,7 +357,7 @@ func (n *node) Unlink(ctx context.Context, cred *p9srv.Cred, name string, flags 
 		if c.attr.Nlink > 0 || op.Keep {
 			op.Attrs = append(op.Attrs, c.final(cut.AttrCtime))
 		}
-		t.append(op)
+		t.frees(n.id, name, t.append(op))
 		return nil
 	})
 }

@@ -51,6 +51,8 @@ type node struct {
 	// rights is the last update that changed who may do what with it, by rightsBy.
 	rights   uint64
 	rightsBy uint32
+	// freed are the updates by which names went from a directory in which only some may remove them.
+	freed map[string]freed
 	// gone: the object is known to be no more; everything fails with ESTALE.
 	gone bool
 
@@ -66,6 +68,12 @@ type node struct {
 	misses  int          // names of a directory that had to be asked for one by one
 
 	idle nodeLink // in fs.idle, when refs is 0
+}
+
+// freed is an update that took a name away, and who did it.
+type freed struct {
+	seq uint64
+	by  uint32
 }
 
 // xUnknown marks an extended attribute that exists and whose value is not known.
@@ -164,7 +172,7 @@ func (n *node) forget() {
 	if n.data != nil {
 		n.data.drop()
 	}
-	n.xattrs, n.xlist = nil, false
+	n.xattrs, n.xlist, n.freed = nil, false, nil
 	if n.listing != nil {
 		n.listing.torn = true
 	}

@@ -235,7 +235,11 @@ func (m *move) apply(t *turn) {
 	if dst != nil && (dst.attr.Nlink > 0 || op.Keep) {
 		op.Attrs = append(op.Attrs, dst.final(cut.AttrCtime))
 	}
-	t.append(op)
+	seq := t.append(op)
+	t.frees(m.d1.id, m.n1, seq)
+	if dst != nil {
+		t.frees(m.d2.id, m.n2, seq)
+	}
 }
 
 // moved notes that a name of n went from one directory to another. Called with fs.mu held.

@@ -250,11 +250,43 @@ func (t *turn) rights(elems []tokens.Elem) error {
 		if n.rightsBy == t.cred.UID && (n.ents == nil || n.fresh) {
 			continue
 		}
-		seqs := []uint64{n.rights}
-		t.wait = func(ctx context.Context) error { return t.fs.demand(ctx, &demand{why: "rights", seqs: seqs}) }
-		return errAgain
+		return t.first(n.rights)
+	}
+	for _, e := range t.elems {
+		if e.Name == "" || e.ID == tokens.DirMove {
+			continue
+		}
+		n := t.fs.nodes[e.ID]
+		was, ok := n.freed[e.Name]
+		switch {
+		case !ok:
+		case t.fs.log.Op(was.seq) == nil:
+			delete(n.freed, e.Name)
+		case was.by != t.cred.UID:
+			// In one cut the two would be one change of the name, by this user.
+			return t.first(was.seq)
+		}
 	}
 	return nil
+}
+
+// first makes the turn wait until an update is at the server.
+func (t *turn) first(seq uint64) error {
+	seqs := []uint64{seq}
+	t.wait = func(ctx context.Context) error { return t.fs.demand(ctx, &demand{why: "rights", seqs: seqs}) }
+	return errAgain
+}
+
+// frees notes that an update takes a name from a directory. Called with fs.mu held.
+func (t *turn) frees(dir uint64, name string, seq uint64) {
+	d := t.fs.nodes[dir]
+	if d == nil || d.attr.Mode&modeSticky == 0 {
+		return
+	}
+	if d.freed == nil {
+		d.freed = make(map[string]freed)
+	}
+	d.freed[name] = freed{seq, t.cred.UID}
 }
 
 // maxStale bounds how often a turn asks again because objects vanished under their names.
