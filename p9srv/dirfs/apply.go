@@ -79,7 +79,7 @@ type cutObj struct {
 	making  bool  // creation under way: a cycle if met again
 	made    int64 // ctime of a new object when it was complete
 	primary *slot // its name in a directory that is new, too: it is made there
-	private place // where it is when it has no name: in tmp or orphans
+	private place // where it is when it has no name: in tmp or orphans, or aside in a directory
 }
 
 func (o *cutObj) isDir() bool   { return o.typ == unix.S_IFDIR }

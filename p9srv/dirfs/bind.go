@@ -162,7 +162,10 @@ func (a *apply) stepAside(left []*slot) error {
 	if _, err := a.hold(o); err != nil {
 		return err
 	}
-	at := a.tmpPlace()
+	at, err := a.out(fromSlot.dir)
+	if err != nil {
+		return err
+	}
 	if err := a.move(o, from, at); err != nil {
 		return fmt.Errorf("bind %q: %w", s.name, err)
 	}
@@ -174,11 +177,14 @@ func (a *apply) stepAside(left []*slot) error {
 // takeAway unbinds a name. The object waits until the cut is done.
 func (a *apply) takeAway(s *slot) error {
 	o := s.now
-	at := a.tmpPlace()
+	at, err := a.out(s.dir)
+	if err != nil {
+		return err
+	}
 	if err := a.inUse(o); err != nil {
 		return err
 	}
-	err := a.move(o, s.place(), at)
+	err = a.move(o, s.place(), at)
 	var errno syscall.Errno
 	if o.isDir() && asErrno(err, &errno) && errno == syscall.EXDEV {
 		// A lower layer's directory cannot be moved, but can be removed.
@@ -345,7 +351,7 @@ func (a *apply) keepNameless() error {
 			}
 		}
 		var st unix.Statx_t
-		if err := statAt(t.at.fd, t.at.name, &st); err != nil {
+		if err := t.at.at(func(fd int) error { return statAt(fd, t.at.name, &st) }); err != nil {
 			return err
 		}
 		if !o.isDir() && int(st.Nlink) > names {

@@ -213,6 +213,16 @@ func (a *apply) choosePlace(o *cutObj) error {
 			return nil
 		}
 	}
+	for _, s := range o.gains {
+		apart, err := a.apart(s.dir)
+		if err != nil {
+			return err
+		}
+		if apart {
+			o.private, err = a.aside(s.dir)
+			return err
+		}
+	}
 	if len(o.gains) == 0 {
 		o.private = a.orphanPlace(o)
 	} else {

@@ -57,7 +57,7 @@ func (a *apply) commit() {
 		if t.obj != nil && t.obj.isDir() {
 			flags = unix.AT_REMOVEDIR
 		}
-		if err := unix.Unlinkat(t.at.fd, t.at.name, flags); err != nil {
+		if err := t.at.at(func(fd int) error { return unix.Unlinkat(fd, t.at.name, flags) }); err != nil {
 			fs.logf("free what a cut removed: %v", err)
 		}
 	}

@@ -183,7 +183,7 @@ func (a *apply) entryOf(o *cutObj) journal.Object {
 	e.Parent, e.Name = n.parent, n.name
 	a.fs.mu.Unlock()
 	if o.created() {
-		if o.primary == nil && len(o.gains) > 0 {
+		if o.private.fd == a.fs.state.tmp && o.private.dir == nil {
 			e.Place = o.private.name
 		}
 		return e

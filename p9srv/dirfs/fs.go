@@ -80,6 +80,8 @@ type FS struct {
 
 	ledger *ledger // nil when read-only
 
+	tmpHands inherited // what the private place hands down
+
 	hook     func(step string) error        // tests: asked before each step that changes the host
 	killed   atomic.Bool                    // tests: the server is dead: nothing is changed any more
 	fail     func(step string, n int) error // tests: makes a step of a cut fail
@@ -205,14 +207,17 @@ func (fs *FS) openLog() error {
 	if err != nil {
 		return fmt.Errorf("open the log of cuts: %w", err)
 	}
-	if err := fs.recover(log, entries); err != nil {
+	if err = fs.lookAtPrivate(); err == nil {
+		err = fs.recover(log, entries)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("recover from the log of cuts: %w", err), log.Close())
 	}
 	fs.ledger = newLedger(fs, log, fs.opt.Durability == DurableCut, log.Last()+1)
 	for _, e := range entries {
 		fs.ledger.remember(e)
 	}
-	return fs.state.clear()
+	return errors.Join(fs.state.clear(), fs.clearApart())
 }
 
 // errKilled is what a test's hook gives when the server is to be dead from there on.

@@ -1,8 +1,13 @@
 package dirfs
 
 import (
+	"echo9/internal/loopfs"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -227,4 +232,109 @@ func readLog(dir string) (*journal.Log, []journal.Entry, error) {
 		log.Close()
 	}
 	return log, entries, err
+}
+
+// TestApart makes files, directories and symlinks where a directory hands flags of chattr down (as it would a
+// project or a policy): they have them, as if they had been made there; and a killed server leaves whole cuts.
+func TestApart(t *testing.T) {
+	base := loopfs.Ext4(t, 128)
+	for _, flag := range []string{"flags", "none", "flags, and power fails"} {
+		for n := 0; ; n++ {
+			dir := filepath.Join(base, fmt.Sprintf("%d-%d", len(flag), n))
+			must(t, os.MkdirAll(filepath.Join(dir, "d"), 0o755))
+			must(t, os.WriteFile(filepath.Join(dir, "d", "old"), []byte("old"), 0o644))
+			if flag != "none" {
+				if out, err := exec.Command("chattr", "+dA", filepath.Join(dir, "d")).CombinedOutput(); err != nil {
+					t.Fatalf("chattr: %v\n%s", err, out)
+				}
+			}
+			fs := reopen(t, dir, Options{})
+			d, err := fs.ResolveName(ctx, fs.root.id, "d")
+			must(t, err)
+			old, err := fs.ResolveName(ctx, d, "old")
+			must(t, err)
+			id, err := fs.AllocIDs(5)
+			must(t, err)
+			steps := 0
+			fs.hook = func(string) error {
+				if steps++; steps > n {
+					return errKilled
+				}
+				return nil
+			}
+			err = fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: 1, Records: []cut.Record{
+				{Kind: cut.Create, ID: id, Mode: unix.S_IFREG | 0o644}, {Kind: cut.Data, ID: id, Bytes: []byte("new")},
+				{Kind: cut.Create, ID: id + 1, Mode: unix.S_IFDIR | 0o755},
+				{Kind: cut.Create, ID: id + 2, Mode: unix.S_IFREG | 0o644},
+				{Kind: cut.Create, ID: id + 3, Mode: unix.S_IFLNK | 0o777, Target: "file"},
+				{Kind: cut.Create, ID: id + 4, Mode: unix.S_IFREG | 0o644}, {Kind: cut.Data, ID: id + 4, Bytes: []byte("instead")},
+				{Kind: cut.Bind, Dir: d, Name: "file", ID: id}, {Kind: cut.Bind, Dir: d, Name: "sub", ID: id + 1},
+				{Kind: cut.Bind, Dir: id + 1, Name: "below", ID: id + 2}, {Kind: cut.Bind, Dir: d, Name: "link", ID: id + 3},
+				{Kind: cut.Bind, Dir: d, Name: "old", ID: id + 4, Before: old},
+			}})
+			killed := fs.killed.Load()
+			if !killed {
+				must(t, err)
+			}
+			fs.hook = nil
+			logged := killed && errors.Is(err, errKilled)
+			crash(t, fs)
+			if strings.Contains(flag, "power") {
+				// Nothing of what was staged had reached the disk.
+				staged, _ := filepath.Glob(filepath.Join(dir, "d", asidePrefix+"*"))
+				for _, path := range staged {
+					must(t, os.RemoveAll(path))
+				}
+			}
+			must(t, openAgain(dir))
+			_, ferr := os.Lstat(filepath.Join(dir, "d/file"))
+			made := ferr == nil
+			var names []string
+			for _, name := range []string{"d/file", "d/sub", "d/sub/below", "d/link"} {
+				if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != made {
+					names = append(names, name)
+				}
+			}
+			content, _ := os.ReadFile(filepath.Join(dir, "d/old"))
+			if want := map[bool]string{true: "instead", false: "old"}[made]; string(content) != want {
+				names = append(names, "d/old: "+string(content))
+			}
+			if content, _ := os.ReadFile(filepath.Join(dir, "d/file")); made && string(content) != "new" {
+				names = append(names, "d/file: "+string(content))
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, "d/.echo9*")); len(left) > 0 {
+				names = append(names, left...)
+			}
+			for _, name := range map[bool][]string{true: {"d/file", "d/sub", "d/sub/below", "d/old"}}[made] {
+				out, err := exec.Command("lsattr", "-d", filepath.Join(dir, name)).CombinedOutput()
+				has := strings.ContainsAny(strings.Fields(string(out))[0], "dA")
+				if err != nil || has != (flag != "none") {
+					t.Errorf("%s: flags of %s: %s %v", flag, name, out, err)
+				}
+			}
+			if len(names) > 0 {
+				t.Errorf("%s: killed at step %d (%v): half a cut: file %v, but not so %v", flag, n, logged, made, names)
+			}
+			if killed {
+				must(t, os.RemoveAll(dir))
+				continue
+			}
+			if !made {
+				t.Error("an acknowledged cut is gone")
+			}
+			if n < 15 {
+				t.Errorf("only %d steps", n)
+			}
+			break
+		}
+	}
+}
+
+// openAgain recovers a directory.
+func openAgain(dir string) error {
+	fs, err := Open(dir, Options{})
+	if err != nil {
+		return err
+	}
+	return fs.Close()
 }

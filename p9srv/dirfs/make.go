@@ -39,6 +39,11 @@ func (a *apply) create(o *cutObj) error {
 		a.rec = s.rec
 	} else {
 		a.rec = o.rec
+		if at.dir != nil {
+			if err := a.touching(at.dir); err != nil {
+				return err
+			}
+		}
 	}
 	err := at.at(func(dirfd int) error {
 		if o.typ == unix.S_IFREG {

@@ -17,9 +17,9 @@ func checkName(name string) error {
 	return nil
 }
 
-// reserved says whether name in directory n is the server's own.
+// reserved says whether name in directory n is the server's own: the private directory, or what a cut has aside.
 func (n *node) reserved(name string) bool {
-	return name == privateName && n == n.fs.root
+	return name == privateName && n == n.fs.root || strings.HasPrefix(name, asidePrefix)
 }
 
 // checkNew checks a name that is to be made, changed or removed in n.

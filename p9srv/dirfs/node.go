@@ -35,6 +35,7 @@ type node struct {
 	opens  int // open Files
 	keeps  int // sessions that keep it alive
 	orphan bool
+	apart  bool   // a directory that is in the list of those with something aside
 	staged string // its name in the private tmp while a cut has it there
 	// unnamed: it has a name, but none that is known, and no handle: the descriptor stays open.
 	unnamed bool

@@ -3,6 +3,7 @@ package dirfs
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"echo9/internal/cut"
@@ -141,7 +142,7 @@ func (a *apply) indexBind(r *cut.Record) error {
 	if len(r.Name) > a.fs.nameMax {
 		return syscall.ENAMETOOLONG
 	}
-	if d.n == a.fs.root && r.Name == privateName {
+	if d.n == a.fs.root && r.Name == privateName || strings.HasPrefix(r.Name, asidePrefix) {
 		return syscall.EPERM
 	}
 	key := slotKey{r.Dir, r.Name}

@@ -215,7 +215,7 @@ func (d *dirFile) entry(ent []byte) (q wire.QID, typ uint8, ok bool) {
 	q.Path, typ = binary.NativeEndian.Uint64(ent), ent[18]
 	name := entryName(ent)
 	switch {
-	case n == fs.root && n.reserved(string(name)):
+	case name[0] == '.' && n.reserved(string(name)):
 		return q, typ, false
 	case string(name) == ".", string(name) == ".." && n == fs.root:
 		return n.QID(), typ, true

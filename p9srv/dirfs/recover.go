@@ -35,6 +35,7 @@ type recovery struct {
 
 	spots   map[uint64][]spot // where objects are, as far as handles do not tell
 	held    map[uint64]int    // descriptors of objects that only a search of the whole tree found
+	apart   []int             // descriptors of directories that are apart
 	free    int               // for names in the private directory
 	removed []spot            // directories that the host removes, but does not move
 	ctimes  []journal.Ctime
@@ -220,6 +221,8 @@ func (r *recovery) finish() error {
 }
 
 func (r *recovery) close() {
+	closeFDs(r.apart...)
+	r.apart = nil
 	for id, fd := range r.held {
 		unix.Close(fd)
 		delete(r.held, id)

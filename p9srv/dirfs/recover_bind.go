@@ -23,8 +23,12 @@ func (r *recovery) makeAll() error {
 
 func (r *recovery) make(g *journal.Goal) error {
 	var at spot
-	err := r.do(g.Cut, "make anew", func() error {
-		return r.inFreeSpot(&at, func() error {
+	private, prefix, err := r.placeFor(g)
+	if err != nil {
+		return err
+	}
+	err = r.do(g.Cut, "make anew", func() error {
+		return r.inFreeSpot(&at, private, prefix, func() error {
 			switch g.Type {
 			case unix.S_IFREG:
 				fd, err := openat2(at.fd, at.name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
@@ -58,10 +62,11 @@ func (r *recovery) make(g *journal.Goal) error {
 	return nil
 }
 
-// inFreeSpot runs fn, which makes or moves something to at, with a private name that is free.
-func (r *recovery) inFreeSpot(at *spot, fn func() error) error {
+// inFreeSpot runs fn, which makes or moves something to at, with a name in private directory fd that is free.
+func (r *recovery) inFreeSpot(at *spot, fd int, prefix string, fn func() error) error {
 	for {
 		*at = r.freeSpot()
+		at.fd, at.name = fd, prefix+at.name
 		if err := fn(); err != syscall.EEXIST {
 			return err
 		}
@@ -170,7 +175,7 @@ func (r *recovery) link(s *journal.Slot) (at spot, err error) {
 	}
 	defer unix.Close(fd)
 	err = r.do(s.Cut, "link", func() error {
-		return r.inFreeSpot(&at, func() error { return linkFD(fd, at.fd, at.name) })
+		return r.inFreeSpot(&at, r.fs.state.tmp, "", func() error { return linkFD(fd, at.fd, at.name) })
 	})
 	return at, err
 }

@@ -21,6 +21,9 @@ func (r *recovery) look() error {
 			return fmt.Errorf("look into the private directory: %w", err)
 		}
 	}
+	if err := r.lookAside(); err != nil {
+		return fmt.Errorf("look into the directories that are apart: %w", err)
+	}
 	if r.fs.openHandles {
 		if err := r.byHandles(); err != nil {
 			return err
@@ -68,6 +71,10 @@ func (r *recovery) lookInside(fd int) error {
 	if err != nil {
 		return err
 	}
+	return r.lookAt(fd, names)
+}
+
+func (r *recovery) lookAt(fd int, names []string) error {
 	for _, name := range names {
 		var st unix.Statx_t
 		id, err := r.identifyAt(fd, name, &st)
