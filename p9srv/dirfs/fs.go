@@ -137,6 +137,7 @@ func (fs *FS) open() error {
 	var err error
 	if fs.opt.ReadOnly {
 		fs.ids = newIDTable(fs.step)
+		fs.warnUnrecovered()
 	} else {
 		if fs.state, err = openState(fs.dir, fs.opt.State, fs.mountFD, fs.dev); err != nil {
 			return err
@@ -194,6 +195,21 @@ func (fs *FS) openRoot() error {
 	}
 	fs.root, err = fs.intern(fd, &st, ident, 0, "")
 	return err
+}
+
+// warnUnrecovered says when a tree that is only read lacks something that its log has.
+func (fs *FS) warnUnrecovered() {
+	private := fs.opt.State
+	if private == "" {
+		private = filepath.Join(fs.dir, privateName)
+	}
+	report, err := journal.Check(private)
+	if err != nil {
+		return // there is none, or it is not ours to read
+	}
+	if n := report.Entries["cut"]; n > 0 || report.Damage != nil {
+		fs.logf("the server of %s died, and what it had promised may be missing or there by halves (%d cuts are in the log): serve it once so that it may be written to, or run `echo9 fsck --repair %s`", fs.dir, n, fs.dir)
+	}
 }
 
 // openLog opens the log of cuts and does what it says is missing in the tree.

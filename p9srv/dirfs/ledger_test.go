@@ -330,6 +330,31 @@ func TestApart(t *testing.T) {
 	}
 }
 
+// TestReadOnlyAfterCrash: who only reads a tree that a server left behind by halves is told.
+func TestReadOnlyAfterCrash(t *testing.T) {
+	dir := openDir(t, "/dev/shm")
+	warned := func() bool {
+		said := ""
+		fs, err := Open(dir, Options{ReadOnly: true, Logf: func(f string, args ...any) { said += fmt.Sprintf(f, args...) }})
+		must(t, err)
+		must(t, fs.Close())
+		return strings.Contains(said, "fsck")
+	}
+	if warned() {
+		t.Error("a warning about a tree that was never served")
+	}
+	fs := reopen(t, dir, Options{})
+	oneFile(t, fs, 1, "f", "content")
+	crash(t, fs)
+	if !warned() {
+		t.Error("no warning after a crash")
+	}
+	must(t, openAgain(dir))
+	if warned() {
+		t.Error("a warning after the recovery")
+	}
+}
+
 // openAgain recovers a directory.
 func openAgain(dir string) error {
 	fs, err := Open(dir, Options{})
