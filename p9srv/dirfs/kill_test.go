@@ -3,14 +3,19 @@ package dirfs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"echo9/internal/cut"
 	"echo9/p9srv"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -107,7 +112,14 @@ func (k *killing) run() {
 					rt.Fatal(err)
 				}
 			}
-			if m = next; !fs.killed.Load() && rapid.IntRange(0, 3).Draw(rt, "kill") > 0 {
+			m = next
+			if !fs.killed.Load() && rapid.IntRange(0, 4).Draw(rt, "local edit") == 0 {
+				time.Sleep(settleTime)
+				m = m.clone()
+				m.edit(rt, k.dir, fs, root, &clock)
+				next = m
+			}
+			if !fs.killed.Load() && rapid.IntRange(0, 3).Draw(rt, "kill") > 0 {
 				continue
 			}
 		case !errors.Is(err, errKilled):
@@ -136,6 +148,66 @@ func (k *killing) run() {
 		m.checkIDs(rt, fs, root)
 	}
 	fs.Close()
+}
+
+// settleTime is more than it takes until the note of a cut is on the disk.
+const settleTime = 80 * time.Millisecond
+
+// edit is what somebody does on the host, past the server.
+func (m *model) edit(rt *rapid.T, at string, fs *FS, root uint64, clock *int64) {
+	d, path := m.objs[root], at
+	for len(d.entries) > 0 && rapid.Bool().Draw(rt, "deeper") {
+		name := rapid.SampledFrom(slices.Sorted(maps.Keys(d.entries))).Draw(rt, "into")
+		if !m.objs[d.entries[name]].dir() {
+			break
+		}
+		d, path = m.objs[d.entries[name]], filepath.Join(path, name)
+	}
+	*clock += 1e9
+	now := time.Unix(0, *clock)
+	name := rapid.SampledFrom(modelNames).Draw(rt, "name")
+	file := filepath.Join(path, name)
+	old := m.objs[d.entries[name]]
+	write := func(o *mobj, to string) error {
+		o.data, o.mtime = []byte("mine"), *clock
+		return errors.Join(os.WriteFile(to, o.data, 0o644), os.Chtimes(to, now, now))
+	}
+	regular := old == nil || old.mode&unix.S_IFMT == unix.S_IFREG
+	switch op := rapid.SampledFrom([]string{"in place", "replace", "remove"}).Draw(rt, "edit"); {
+	case !regular:
+		return
+	case op == "in place" && old != nil:
+		old.mode &^= 0o6000 // a write takes these away, but not root's
+		if err := errors.Join(os.Chmod(file, 0o644), write(old, file)); err != nil {
+			rt.Fatal(err)
+		}
+		old.mode = unix.S_IFREG | 0o644
+		return
+	case op == "remove" && old != nil:
+		if err := os.Remove(file); err != nil {
+			rt.Fatal(err)
+		}
+		delete(d.entries, name)
+	default:
+		o := &mobj{mode: unix.S_IFREG | 0o644, uid: fs.uid, xattrs: map[string]string{}, entries: map[string]uint64{}}
+		tmp := filepath.Join(at, "edited")
+		if err := errors.Join(write(o, tmp), os.Chown(tmp, int(fs.uid), int(fs.gid)), os.Rename(tmp, file)); err != nil {
+			rt.Fatal(err)
+		}
+		id, err := fs.ResolveName(ctx, d.id, name)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		o.id = id
+		m.objs[id], d.entries[name] = o, id
+	}
+	d.mtime = *clock
+	if err := os.Chtimes(path, now, now); err != nil {
+		rt.Fatal(err)
+	}
+	if old != nil && m.linked()[old.id] == 0 {
+		delete(m.objs, old.id)
+	}
 }
 
 // restart kills the server, if it is not dead yet, and starts it again, killing it a few times over that.

@@ -243,6 +243,14 @@ func (r *recovery) dropSpare() error {
 			if at.dir != 0 || statAt(at.fd, at.name, &st) != nil || int(st.Nlink) <= names {
 				continue
 			}
+			if _, held := r.held[id]; !held && !r.fs.openHandles {
+				// Its other names may be none that the log knows.
+				fd, err := r.open(id)
+				if err != nil {
+					return err
+				}
+				r.held[id] = fd
+			}
 			err := r.do(endOfLog, "remove a private name", func() error { return unix.Unlinkat(at.fd, at.name, 0) })
 			if err != nil {
 				return err
