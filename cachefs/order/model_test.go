@@ -244,6 +244,9 @@ func (t tree) do(op *Op) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w", op.Kind, err)
 	}
+	if op.Kind.content() {
+		delete(n.xattrs, capability)
+	}
 	for _, a := range op.Attrs {
 		if t[a.ID] == nil {
 			return fmt.Errorf("%v: attributes of %d, which is not there", op.Kind, a.ID)
@@ -286,6 +289,10 @@ func (t tree) apply(recs []cut.Record) error {
 	before := t.clone()
 	for _, r := range recs {
 		n := t[r.ID]
+		switch r.Kind {
+		case cut.Data, cut.Zero, cut.Allocate, cut.Copy, cut.Truncate:
+			delete(n.xattrs, capability)
+		}
 		switch r.Kind {
 		case cut.Data:
 			n.put(r.Off, r.Bytes)

@@ -71,13 +71,17 @@ type reducer struct {
 type netMutant uint8
 
 const (
-	noNetMutant  netMutant = iota
-	lastBefore             // a slot's Before is that of its last operation
-	wrongOverlay           // earlier bytes lie over later ones
-	uncutLayers            // a truncation takes nothing away from the bytes written before it
-	vanishedStay           // what was created and removed is sent
-	firstAttr              // an attribute keeps the first value that it got
+	noNetMutant    netMutant = iota
+	lastBefore               // a slot's Before is that of its last operation
+	wrongOverlay             // earlier bytes lie over later ones
+	uncutLayers              // a truncation takes nothing away from the bytes written before it
+	vanishedStay             // what was created and removed is sent
+	firstAttr                // an attribute keeps the first value that it got
+	keepCapability           // a file keeps its capabilities when it is written to in the same cut
 )
+
+// capability is the extended attribute that every change of a file's content removes.
+const capability = "security.capability"
 
 // NetEffect gives the net effect of the operations of one cut (see Log.Take), in sequence.
 // It may be called without the lock of their Log.
@@ -180,6 +184,10 @@ func (r *reducer) add(op *Op) {
 	}
 	if op.Kind.content() {
 		o.content = append(o.content, op)
+		// The host takes an old one away when the content changes; one that the same cut has set before must not come back.
+		if r.mutant != keepCapability {
+			o.xattrs = slices.DeleteFunc(o.xattrs, func(x *Op) bool { return x.Name == capability })
+		}
 	}
 	for _, a := range op.Attrs {
 		r.object(a.ID).set(op, a)

@@ -382,6 +382,7 @@ func TestMutantsAreCaught(t *testing.T) {
 		{"content goes to the end of truncated layers", Object, net(uncutLayers)},
 		{"vanished objects are sent", Object, net(vanishedStay)},
 		{"of several values of an attribute the first", Object, net(firstAttr)},
+		{"capabilities stay when the file is written to", Object, net(keepCapability)},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			err := breaks(mutantSeeds, m.policy, m.prepare)

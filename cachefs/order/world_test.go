@@ -26,6 +26,7 @@ type world struct {
 	flights []worldCut
 	mutant  netMutant
 	seen    map[string]int // what was issued
+	hosts   *hosts         // if not nil, real directories that get the same cuts
 }
 
 type worldCut struct {
@@ -111,6 +112,9 @@ func (w *world) gen() *Op {
 	const changed = cut.AttrMtime | cut.AttrCtime
 	w.now += int64(1 + w.c.Intn(3))
 	op := &Op{Kind: Kind(1 + w.c.Intn(int(Barrier))), UID: uint32(w.c.Intn(2)), At: w.now}
+	if w.hosts != nil {
+		op.UID = 0 // others' rights are not what is tested
+	}
 	switch w.c.Intn(9) { // what is seldom possible is tried more often
 	case 0, 1:
 		op.Kind = Rename
@@ -172,14 +176,41 @@ func (w *world) gen() *Op {
 		case 2:
 			a.Valid |= cut.AttrAtime | cut.AttrMtime
 		}
+		if n := w.client[op.ID]; n.mode&0o170000 == 0o120000 {
+			a.Valid &^= cut.AttrMode // a symlink has none of its own
+		} else if old, has := n.xattrs[aclAccess]; has && a.Valid&cut.AttrMode != 0 {
+			// A change of the mode is one of the ACL, and the client says both.
+			op.Kind, op.Name, op.Bytes = SetXattr, aclAccess, acl(a.Mode, old[4+8+2])
+		}
 		op.Attrs = []Attr{a}
 	case SetXattr, RemoveXattr:
-		op.ID = w.pick(w.ids(func(uint64, *inode) bool { return true }))
+		op.ID = w.pick(w.ids(func(_ uint64, n *inode) bool { return n.isDir() || n.mode&0o170000 == 0o100000 }))
 		op.Name = "user." + w.name()
 		if op.Kind == SetXattr {
 			op.Bytes = []byte{byte(w.now)}
 		}
-		op.Attrs = []Attr{w.times(op.ID, cut.AttrCtime)}
+		a := w.times(op.ID, cut.AttrCtime)
+		switch w.c.Intn(5) {
+		case 0:
+			if op.Kind == SetXattr && !w.client[op.ID].isDir() {
+				op.Name, op.Bytes = capability, slices.Concat([]byte{1, 0, 0, 2, byte(w.now), 0, 0, 0}, make([]byte, 12))
+			}
+		case 1:
+			if op.Kind == SetXattr {
+				a.Valid |= cut.AttrMode
+				a.Mode = w.client[op.ID].mode&0o7000 | uint32(w.c.Intn(0o1000))
+				op.Name, op.Bytes = aclAccess, acl(a.Mode, byte(w.c.Intn(8)))
+			}
+		}
+		if op.Kind == RemoveXattr {
+			op.ID = w.pick(w.ids(func(_ uint64, n *inode) bool { return len(n.xattrs) > 0 }))
+			if op.ID == 0 {
+				return nil
+			}
+			op.Name = slices.Min(slices.Collect(maps.Keys(w.client[op.ID].xattrs)))
+			a = w.times(op.ID, cut.AttrCtime)
+		}
+		op.Attrs = []Attr{a}
 	case Barrier:
 		op.ID = w.pick(w.ids(func(uint64, *inode) bool { return true }))
 	case Release:
@@ -285,6 +316,9 @@ func (w *world) genContent(op *Op) *Op {
 	case Punch:
 	case Copy:
 		op.Source = w.file()
+		if w.hosts != nil && op.Source == op.ID {
+			return nil // a server refuses to copy within one file
+		}
 		s := uint64(len(w.client[op.Source].data))
 		op.SourceOff = uint64(w.c.Intn(4))
 		if s <= op.SourceOff || op.Source == op.ID && (op.Off < s || op.SourceOff+op.Len > op.Off) {
@@ -371,6 +405,11 @@ func (w *world) arrive() error {
 			if !slices.Contains(f.seqs, s) {
 				return fmt.Errorf("record %d comes from operation %d, which is not in the cut", i, s)
 			}
+		}
+	}
+	if w.hosts != nil {
+		if err := w.hosts.apply(f.ops, net.Records, w.net); err != nil {
+			return fmt.Errorf("cut of %v: %w", describe(f.ops), err)
 		}
 	}
 	w.log.Applied(f.number)
