@@ -62,6 +62,7 @@ func (h *file) CopyFrom(ctx context.Context, from p9srv.File, fromOff, off, n in
 		}
 		size := int64(h.n.attr.Size)
 		attr := h.n.wrote(uint64(max(size, off+copied)))
+		t.strip(h.n, &attr)
 		seq := t.append(&order.Op{Kind: order.Copy, ID: h.n.id, Off: uint64(off), Len: uint64(copied),
 			Source: src.n.id, SourceOff: uint64(fromOff), Attrs: []order.Attr{attr}})
 		f.copying += copied
@@ -70,7 +71,6 @@ func (h *file) CopyFrom(ctx context.Context, from p9srv.File, fromOff, off, n in
 			c.zero(size, off, seq)
 		}
 		c.copied(off, src.n.content(), fromOff, copied, seq)
-		t.strip(h.n)
 		return nil
 	})
 	return copied, err

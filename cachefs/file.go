@@ -171,13 +171,13 @@ func (h *file) wrote(t *turn, b []byte, at int64) {
 	n := h.n
 	size, end := int64(n.attr.Size), at+int64(len(b))
 	attr := n.wrote(uint64(max(size, end)))
+	t.strip(n, &attr)
 	seq := t.appendAs(t.writer(n), &order.Op{Kind: order.Write, ID: n.id, Off: uint64(at), Bytes: b, Attrs: []order.Attr{attr}})
 	c := n.content()
 	if at > size {
 		c.zero(size, at, seq)
 	}
 	c.write(at, b, seq)
-	t.strip(n)
 }
 
 // Fsync returns when what was done to the object, and all that precedes it, is durable.
@@ -297,6 +297,7 @@ func (h *file) Allocate(ctx context.Context, mode uint32, off, length uint64) er
 		if grown == size {
 			attr.Valid &^= cut.AttrSize
 		}
+		t.strip(n, &attr)
 		if kind == order.Punch {
 			// Beyond the end there is nothing to make zero, and a record of it would make the file grow.
 			length = min(end, max(grown, off)) - off
@@ -309,7 +310,6 @@ func (h *file) Allocate(ctx context.Context, mode uint32, off, length uint64) er
 		if grown > size {
 			c.zero(int64(size), int64(grown), seq)
 		}
-		t.strip(n)
 		seqs = append(seqs, t.seqs...)
 		f.await(seqs) // whether a host can do it is its answer
 		return nil

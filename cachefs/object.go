@@ -363,12 +363,13 @@ func (t *turn) writer(n *node) uint32 {
 	return t.cred.UID
 }
 
-// strip takes setuid and setgid off when somebody without privilege has changed the content. That is the system's
-// doing and not the user's, who may not own the file: so the owner acts.
-func (t *turn) strip(n *node) {
+// strip takes setuid and setgid off when somebody without privilege has changed the content, in the same
+// update: no crash must come between.
+func (t *turn) strip(n *node, attr *order.Attr) {
 	if mode := afterWrite(n.attr.Mode); mode != n.attr.Mode && t.cred.UID != 0 {
 		n.attr.Mode = mode
-		t.appendAs(n.attr.UID, &order.Op{Kind: order.SetAttr, ID: n.id, Attrs: []order.Attr{n.final(cut.AttrMode | cut.AttrCtime)}})
+		attr.Valid |= cut.AttrMode
+		attr.Mode = mode & modePerm
 	}
 }
 
@@ -376,6 +377,7 @@ func (t *turn) strip(n *node) {
 func (t *turn) truncate(n *node, size uint64) {
 	old := n.attr.Size
 	attr := n.wrote(size)
+	t.strip(n, &attr)
 	seq := t.appendAs(t.writer(n), &order.Op{Kind: order.Truncate, ID: n.id, Size: size, Attrs: []order.Attr{attr}})
 	c := n.content()
 	if size < old {
@@ -383,7 +385,6 @@ func (t *turn) truncate(n *node, size uint64) {
 	} else {
 		c.zero(int64(old), int64(size), seq)
 	}
-	t.strip(n)
 }
 
 // sortedIDs gives ids without repetitions.

@@ -238,7 +238,7 @@ func (a *apply) mayAttr(o *cutObj, r *cut.Record) error {
 			if r.Mode&^was&unix.S_ISGID != 0 && !o.isDir() && !a.inGroup(r.UID, gid) {
 				return fmt.Errorf("setgid with a group of others: %w", syscall.EPERM)
 			}
-		case r.Mode&0o7777 == was&^(unix.S_ISUID|unix.S_ISGID):
+		case r.Mode&0o7777 == was&^(unix.S_ISUID|unix.S_ISGID), r.Mode&0o7777 == was&^unix.S_ISUID:
 			// What a write does to a setuid file.
 			if err := a.may(r.UID, o, unix.W_OK); err != nil {
 				return err

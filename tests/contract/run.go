@@ -136,7 +136,7 @@ func (r *run) step(n int, s step) error {
 	own := len(late) > 0
 	if len(early) > 0 {
 		// It was refused before the step could be done, or the step does nothing but send.
-		own = own || s.sends() && r.h.member(early[0]) == s.client
+		own = own || slices.ContainsFunc(early, func(word string) bool { return r.h.member(word) == s.client })
 		if err := r.settleRefusals(n, s, early, own && out.err != nil); err != nil {
 			return err
 		}
