@@ -29,13 +29,19 @@ type Fields struct {
 // All is every field.
 var All = Fields{Owner: true, Links: true, Mtime: true, Xattrs: true}
 
-// Tree maps the names below dir, from it and with slashes, to descriptions.
-func Tree(dir string, f Fields) (map[string]string, error) {
+// Tree maps the names below dir, from it and with slashes, to descriptions. It leaves out what is in skip, with all below it.
+func Tree(dir string, f Fields, skip ...string) (map[string]string, error) {
 	out := make(map[string]string)
 	first := make(map[[2]uint64]string) // (device, inode) → first name, for hard links
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if rel, err := filepath.Rel(dir, p); err == nil && slices.Contains(skip, filepath.ToSlash(rel)) {
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
 		}
 		rel, err := filepath.Rel(dir, p)
 		if err != nil {
