@@ -131,6 +131,29 @@ func (fs *FS) Apply(ctx context.Context, cred *p9srv.Cred, c *cut.Cut) error {
 	if cred == nil {
 		cred = &p9srv.Cred{UID: fs.uid, GID: fs.gid}
 	}
+	err := fs.apply(cred, c)
+	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && fs.makeSpace() {
+		err = fs.apply(cred, c)
+	}
+	return err
+}
+
+// makeSpace has the log of cuts give back what it can do without, and says whether that was anything.
+func (fs *FS) makeSpace() bool {
+	l := fs.ledger
+	l.mu.Lock()
+	some := uint64(l.last) >= l.base.Load()
+	l.mu.Unlock()
+	if some {
+		if err := l.checkpoint(); err != nil {
+			return false
+		}
+	}
+	return l.log.Shrink() > 0
+}
+
+// apply applies a cut wholly, or refuses it.
+func (fs *FS) apply(cred *p9srv.Cred, c *cut.Cut) error {
 	a := &apply{
 		fs: fs, cred: cred, c: c,
 		objs: map[uint64]*cutObj{}, slots: map[slotKey]*slot{},

@@ -191,6 +191,18 @@ func (l *Log) removeSpares(keep int) bool {
 	return true
 }
 
+// Shrink gives back the space of segments that are kept for later, and says how many bytes that was.
+func (l *Log) Shrink() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	freed := int64(0)
+	for len(l.spare) > 0 && l.err == nil {
+		freed += l.spare[0].size
+		l.removeSpares(0)
+	}
+	return freed
+}
+
 func newSalt() uint64 {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
