@@ -105,7 +105,9 @@ func (fs *FS) identify(dirfd int, name string, st *unix.Statx_t) (identity, erro
 		}
 	}
 	var b [32]byte
-	binary.LittleEndian.PutUint64(b[0:], stDev(st))
+	if dev := stDev(st); dev != fs.dev { // the export's own may have another number after the next boot
+		binary.LittleEndian.PutUint64(b[0:], dev)
+	}
 	binary.LittleEndian.PutUint64(b[8:], st.Ino)
 	if st.Mask&unix.STATX_BTIME != 0 {
 		binary.LittleEndian.PutUint64(b[16:], uint64(nanos(st.Btime)))

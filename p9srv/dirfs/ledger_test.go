@@ -114,7 +114,7 @@ func TestPlainNamesSettle(t *testing.T) {
 	must(t, fs.root.Rename(ctx, nil, "other", fs.root, "replaced", 0))
 	before := snapshot(t, dir, true)
 	crash(t, fs)
-	fs = reopen(t, dir, Options{Logf: t.Logf})
+	reopen(t, dir, Options{Logf: t.Logf})
 	if after := snapshot(t, dir, true); after != before {
 		t.Fatalf("a recovery undid what plain clients did:\n%s", diffText(before, after))
 	}
@@ -133,7 +133,7 @@ func TestDisturbedBehindOurBack(t *testing.T) {
 	must(t, host.Close())
 	overwrite(t, fs, 2, id, 8, "CUT")
 	crash(t, fs)
-	fs = reopen(t, dir, Options{Logf: t.Logf})
+	reopen(t, dir, Options{Logf: t.Logf})
 	if got, _ := os.ReadFile(path); string(got) != "host4567CUT" {
 		t.Fatalf("after a recovery the file has %q", got)
 	}

@@ -283,7 +283,8 @@ func (r *recovery) rescue() error {
 		if err := unix.Mkdirat(r.fs.state.fd, found, 0o700); err != nil && err != syscall.EEXIST {
 			return err
 		}
-		to := fmt.Sprintf("%s/%d-%s", found, id, names[0].Name)
+		name := names[0].Name
+		to := fmt.Sprintf("%s/%d-%s", found, id, name[:min(len(name), 200)])
 		if err := r.step("keep what was found"); err != nil {
 			return err
 		}

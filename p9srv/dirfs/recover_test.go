@@ -326,7 +326,7 @@ func TestRefusedAtRecovery(t *testing.T) {
 			if !errors.Is(err, syscall.EDQUOT) || !strings.Contains(err.Error(), "Nothing is lost") {
 				t.Fatalf("an acknowledged cut that the host refuses at recovery: %v", err)
 			}
-			fs = reopen(t, dir, Options{Logf: t.Logf})
+			reopen(t, dir, Options{Logf: t.Logf})
 			if got := tree(snapshot(t, dir, false)); got != wholeOf(t) {
 				t.Fatalf("recovered to\n%s", diffText(wholeOf(t), got))
 			}
@@ -337,5 +337,60 @@ func TestRefusedAtRecovery(t *testing.T) {
 		if got := tree(snapshot(t, dir, false)); got != before {
 			t.Fatalf("a cut that the host refuses at recovery was not undone:\n%s", diffText(before, got))
 		}
+	}
+}
+
+// TestFoundAgain has a recovery die with a directory in its hands, and somebody take the name that it was to get.
+func TestFoundAgain(t *testing.T) {
+	dir := richTree(t)
+	fs, err := Open(dir, Options{Logf: t.Logf})
+	must(t, err)
+	one, err := fs.ResolveName(ctx, fs.root.id, "one")
+	must(t, err)
+	fs.hook = func(step string) error {
+		if step == "rename" {
+			return errKilled
+		}
+		return nil
+	}
+	err = fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: 1, Records: []cut.Record{
+		{Kind: cut.Bind, UID: fs.uid, Dir: fs.root.id, Name: "one", Before: one},
+		{Kind: cut.Bind, UID: fs.uid, Dir: fs.root.id, Name: "uno", ID: one},
+	}})
+	if !errors.Is(err, errKilled) {
+		t.Fatalf("apply: %v", err)
+	}
+	crash(t, fs)
+	renames := 0
+	if _, err := Open(dir, Options{Logf: t.Logf, hook: func(step string) error {
+		if step == "rename" {
+			if renames++; renames == 2 {
+				return errKilled
+			}
+		}
+		return nil
+	}}); !errors.Is(err, errKilled) {
+		t.Fatalf("the recovery did not die: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "one")); err == nil {
+		t.Fatal("the recovery had nothing in its hands")
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "uno"), []byte("mine"), 0o644))
+	var told string
+	fs, err = Open(dir, Options{Logf: func(f string, args ...any) { told += fmt.Sprintf(f, args...) + "\n" }})
+	must(t, err)
+	must(t, fs.Close())
+	if b, err := os.ReadFile(filepath.Join(dir, "uno")); string(b) != "mine" {
+		t.Errorf("uno is %q, %v: it is somebody else's", b, err)
+	}
+	kept := filepath.Join(dir, ".echo9/found", fmt.Sprintf("%d-uno", one))
+	if b, err := os.ReadFile(filepath.Join(kept, "a")); string(b) != "the content of one/a" {
+		t.Errorf("what had no name to get is lost: %q, %v", b, err)
+	}
+	if !strings.Contains(told, kept) {
+		t.Errorf("nobody is told where it is:\n%s", told)
+	}
+	if i, err := Inspect(dir, Options{}); err != nil || len(i.Found) != 1 {
+		t.Errorf("fsck does not tell: %+v, %v", i, err)
 	}
 }

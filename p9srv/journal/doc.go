@@ -10,6 +10,7 @@
 // one [Plan]: the final values of names and objects, and for each the values that it
 // may be found with if nobody else has touched it. Package dirfs, which stages and
 // applies cuts, carries a plan out at recovery. docs/journal.md has the whole story.
+// [Salvage] and [Rewrite] are for a log that is damaged.
 //
 // It promises that an entry which Wait returned for is found by Open after a crash, that
 // entries are found in their order, without gaps, and that damage is told apart from a torn end: [Damage].
