@@ -51,7 +51,7 @@ func newHost(t *testing.T) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fs, err := dirfs.Open(dir, dirfs.Options{})
+	fs, err := dirfs.Open(dir, dirfs.Options{Durability: dirfs.DurableOS})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +65,13 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	return &host{fs, dir, root.ID(), base}
+}
+
+func (h *hosts) close() {
+	for _, one := range []*host{h.one, h.net} {
+		one.fs.Close()
+		os.RemoveAll(one.dir)
+	}
 }
 
 func (h *host) real(id uint64) uint64 {
@@ -220,12 +227,48 @@ func TestNetEffectOnAHost(t *testing.T) {
 		w := newWorld(rand.New(rand.NewSource(int64(seed))), Object)
 		w.hosts = &hosts{newHost(t), newHost(t)}
 		err := w.run(steps)
-		for _, h := range []*host{w.hosts.one, w.hosts.net} {
-			h.fs.Close()
-			os.RemoveAll(h.dir)
-		}
+		w.hosts.close()
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
+	}
+}
+
+// The same for each ideal of small histories.
+func TestEveryIdealOnAHost(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("changes owners and capabilities: needs root")
+	}
+	seeds, tried := 4, 0
+	if os.Getenv("ECHO9_FULL") != "" {
+		seeds = 100
+	}
+	for seed := range seeds {
+		h := &hosts{newHost(t), newHost(t)}
+		all := slices.Collect(smallHistory(t, seed, h).ideals())
+		h.close()
+		for _, seqs := range all {
+			tried++
+			h := &hosts{newHost(t), newHost(t)}
+			w := smallHistory(t, seed, h)
+			model := w.net.clone()
+			for rest := seqs; len(rest) > 0; {
+				piece := w.log.Take(rest, 0, 0)
+				rest = rest[len(piece):]
+				ops := w.log.Ops(piece)
+				records := NetEffect(ops).Records
+				if err := model.apply(records); err != nil {
+					t.Fatal(err)
+				}
+				if err := h.apply(ops, records, model); err != nil {
+					t.Fatalf("seed %d, ideal %v: %v", seed, seqs, err)
+				}
+			}
+			h.close()
+		}
+	}
+	t.Logf("%d ideals", tried)
+	if tried < 50 {
+		t.Fatalf("only %d ideals were tried", tried)
 	}
 }

@@ -2,6 +2,7 @@ package order
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand"
 	"slices"
@@ -291,29 +292,8 @@ func (w *world) closure(seq uint64) []uint64 {
 func TestEveryIdeal(t *testing.T) {
 	ideals := 0
 	for seed := range 150 {
-		w := newWorld(rand.New(rand.NewSource(int64(seed))), Object)
-		if err := w.run(25); err != nil {
-			t.Fatal(err)
-		}
-		start := len(w.naive.ops)
-		for len(w.naive.ops) < start+8 {
-			if op := w.gen(); op != nil {
-				if err := w.issue(op); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		all := w.naive.seqs(func(int) bool { return true })
-		for subset := range 1 << len(all) {
-			var seqs []uint64
-			for i, s := range all {
-				if subset>>i&1 != 0 {
-					seqs = append(seqs, s)
-				}
-			}
-			if len(seqs) == 0 || !slices.Equal(w.naive.ideal(seqs), seqs) {
-				continue
-			}
+		w := smallHistory(t, seed, nil)
+		for seqs := range w.ideals() {
 			ideals++
 			one, net := w.oneByOn.clone(), w.net.clone()
 			for _, o := range w.naive.ops {
@@ -338,6 +318,43 @@ func TestEveryIdeal(t *testing.T) {
 	t.Logf("%d ideals", ideals)
 	if ideals < 2000 {
 		t.Fatalf("only %d ideals were tried", ideals)
+	}
+}
+
+// smallHistory is a world with a few operations that are not sent. The same seed gives the same.
+func smallHistory(t *testing.T, seed int, h *hosts) *world {
+	t.Helper()
+	w := newWorld(rand.New(rand.NewSource(int64(seed))), Object)
+	w.hosts = h
+	if err := w.run(25); err != nil {
+		t.Fatal(err)
+	}
+	start := len(w.naive.ops)
+	for len(w.naive.ops) < start+8 {
+		if op := w.gen(); op != nil {
+			if err := w.issue(op); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return w
+}
+
+// ideals are all ideals of what is pending but the empty one.
+func (w *world) ideals() iter.Seq[[]uint64] {
+	return func(yield func([]uint64) bool) {
+		all := w.naive.seqs(func(int) bool { return true })
+		for subset := range 1 << len(all) {
+			var seqs []uint64
+			for i, s := range all {
+				if subset>>i&1 != 0 {
+					seqs = append(seqs, s)
+				}
+			}
+			if len(seqs) > 0 && slices.Equal(w.naive.ideal(seqs), seqs) && !yield(seqs) {
+				return
+			}
+		}
 	}
 }
 
