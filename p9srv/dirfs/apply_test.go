@@ -2,6 +2,7 @@ package dirfs
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 	"testing"
@@ -22,7 +23,7 @@ func newModel(fs *FS, dir string) (*model, uint64) {
 	if err != nil {
 		panic(err)
 	}
-	m.objs[root] = &mobj{id: root, uid: fs.uid, mode: unix.S_IFDIR | uint32(info.Mode().Perm()), target: "root", xattrs: map[string]string{}, entries: map[string]uint64{}, base: true}
+	m.objs[root] = &mobj{id: root, uid: fs.uid, gid: fs.gid, mode: unix.S_IFDIR | uint32(info.Mode().Perm()), target: "root", xattrs: map[string]string{}, entries: map[string]uint64{}, base: true}
 	return m, root
 }
 
@@ -72,9 +73,9 @@ func testCuts(rt *rapid.T, dir string, opt Options) {
 	for number := range rapid.IntRange(1, 4).Draw(rt, "cuts") {
 		next := m.clone()
 		for range rapid.IntRange(1, 12).Draw(rt, "ops") {
-			next.step(rt, root, &clock)
+			next.step(rapidDice{rt}, root, &clock)
 		}
-		c := &cut.Cut{Number: uint64(number + 1), Records: next.diff(m, fs.uid, fs.gid)}
+		c := &cut.Cut{Number: uint64(number + 1), Records: next.diff(m, fs.uid)}
 		before := snapshot(rt, dir, true)
 		for n := 1; ; n++ {
 			hit := false
@@ -105,11 +106,13 @@ func testCuts(rt *rapid.T, dir string, opt Options) {
 		}
 		fs.fail = nil
 		m = next
-		if got, want := snapshot(rt, dir, false), m.render(root, fs.gid); got != want {
+		if got, want := snapshot(rt, dir, false), m.render(root); got != want {
 			rt.Fatalf("the cut led to\n%s\ncut: %+v\nbefore:\n%s", diffText(want, got), c.Records, before)
 		}
 	}
-	m.checkIDs(rt, fs, root)
+	if err := m.checkIDs(fs, root); err != nil {
+		rt.Fatal(err)
+	}
 	fs.EndSession(7)
 	if entries, _ := os.ReadDir(dir + "/.echo9/orphans"); len(entries) > 0 {
 		rt.Fatalf("the session has ended, but %d objects are still kept", len(entries))
@@ -130,16 +133,16 @@ func recordOf(c *cut.Cut, err error) any {
 }
 
 // checkIDs makes sure that every object is found by name and by id, under its final id.
-func (m *model) checkIDs(rt *rapid.T, fs *FS, root uint64) {
+func (m *model) checkIDs(fs *FS, root uint64) error {
 	for _, d := range m.ids(func(o *mobj) bool { return o.dir() && m.below(o.id, root) }) {
 		for name, id := range m.objs[d].entries {
 			got, err := fs.ResolveName(ctx, d, name)
 			if err != nil || got != id {
-				rt.Fatalf("%d/%s is %d, %v; want %d", d, name, got, err, id)
+				return fmt.Errorf("%d/%s is %d, %v; want %d", d, name, got, err, id)
 			}
 			o, err := fs.Lookup(ctx, id)
 			if err != nil || o.ID() != id {
-				rt.Fatalf("look up %d: %v", id, err)
+				return fmt.Errorf("look up %d: %v", id, err)
 			}
 			o.Release()
 		}
@@ -148,8 +151,9 @@ func (m *model) checkIDs(rt *rapid.T, fs *FS, root uint64) {
 		if o.open && m.linked()[id] == 0 {
 			a, err := attrOf(fs, id)
 			if err != nil || a.Nlink != 0 {
-				rt.Fatalf("kept object %d: %+v, %v", id, a, err)
+				return fmt.Errorf("kept object %d: %+v, %v", id, a, err)
 			}
 		}
 	}
+	return nil
 }

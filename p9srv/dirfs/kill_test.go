@@ -95,9 +95,9 @@ func (k *killing) run() {
 	for number := range rapid.IntRange(1, 5).Draw(rt, "cuts") {
 		next := m.clone()
 		for range rapid.IntRange(1, 8).Draw(rt, "ops") {
-			next.step(rt, root, &clock)
+			next.step(rapidDice{rt}, root, &clock)
 		}
-		c := &cut.Cut{Client: [16]byte{1}, Number: uint64(number + 1), Records: next.diff(m, fs.uid, fs.gid)}
+		c := &cut.Cut{Client: [16]byte{1}, Number: uint64(number + 1), Records: next.diff(m, fs.uid)}
 		if rapid.IntRange(0, 2).Draw(rt, "violence") == 0 {
 			k.die(rapid.IntRange(0, 40).Draw(rt, "steps"))
 		}
@@ -127,7 +127,7 @@ func (k *killing) run() {
 		}
 		fs = k.restart(fs)
 		got := tree(snapshot(rt, k.dir, false))
-		was, is := tree(m.render(root, fs.gid)), tree(next.render(root, fs.gid))
+		was, is := tree(m.render(root)), tree(next.render(root))
 		switch {
 		case got == is:
 			m = next
@@ -145,7 +145,9 @@ func (k *killing) run() {
 		m = m.withoutNameless(root)
 		m.nextID = newIDs(fs)
 		m.walkAll(rt, fs, root)
-		m.checkIDs(rt, fs, root)
+		if err := m.checkIDs(fs, root); err != nil {
+			rt.Fatal(err)
+		}
 	}
 	fs.Close()
 }

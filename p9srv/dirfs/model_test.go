@@ -2,6 +2,7 @@ package dirfs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -25,6 +26,7 @@ type mobj struct {
 	id      uint64
 	mode    uint32
 	uid     uint32
+	gid     uint32
 	data    []byte
 	target  string
 	xattrs  map[string]string
@@ -92,14 +94,80 @@ var dirModes = func() []uint32 {
 	return []uint32{0o755, 0o700}
 }()
 
+// specials are the special files that can be made: devices by root only.
+var specials = func() []uint32 {
+	if os.Getuid() == 0 {
+		return []uint32{unix.S_IFIFO | 0o640, unix.S_IFCHR | 0o600}
+	}
+	return []uint32{unix.S_IFIFO | 0o640}
+}()
+
+func (o *mobj) rdev() uint64 {
+	if o.mode&unix.S_IFMT == unix.S_IFCHR {
+		return unix.Mkdev(1, 3)
+	}
+	return 0
+}
+
+const aclName = "system.posix_acl_access"
+
+// aclBytes is an ACL that names a user, as Linux keeps it; its owner, mask and others are
+// the mode's, see aclFollowsMode.
+func aclBytes(user, group uint16) string {
+	const nobody = 1<<32 - 1
+	b := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 0, nobody}, {2, user, 77}, {4, group, nobody}, {0x10, 0, nobody}, {0x20, 0, nobody}} {
+		b = binary.LittleEndian.AppendUint16(b, e.tag)
+		b = binary.LittleEndian.AppendUint16(b, e.perm)
+		b = binary.LittleEndian.AppendUint32(b, e.id)
+	}
+	return string(b)
+}
+
+// aclFollowsMode gives the ACL, if there is one, what a change of mode does.
+func (o *mobj) aclFollowsMode() {
+	acl := []byte(o.xattrs[aclName])
+	if len(acl) == 0 {
+		return
+	}
+	for at, shift := range map[int]int{0: 6, 3: 3, 4: 0} {
+		acl[4+8*at+2] = byte(o.mode >> shift & 7)
+	}
+	o.xattrs[aclName] = string(acl)
+}
+
 var modelNames = []string{"a", "b", "c", "d"}
 
+// dice make choices: from a test library that shrinks failures, or from a seed.
+type dice interface{ roll(sides int) int }
+
+type rapidDice struct{ t *rapid.T }
+
+func (d rapidDice) roll(sides int) int { return rapid.IntRange(0, sides-1).Draw(d.t, "roll") }
+
+func oneOf[T any](d dice, all []T) T { return all[d.roll(len(all))] }
+
+func flip(d dice) bool { return d.roll(2) == 1 }
+
+// someBytes gives least to most bytes that are not zero, or some that are.
+func someBytes(d dice, least, most int) []byte {
+	b := make([]byte, least+d.roll(most-least+1))
+	first := d.roll(200)
+	for i := range b {
+		b[i] = byte(first + i)
+	}
+	return b
+}
+
 // step does one random operation; what is not possible is left out.
-func (m *model) step(t *rapid.T, root uint64, clock *int64) {
+func (m *model) step(t dice, root uint64, clock *int64) {
 	inTree := func(o *mobj) bool { return o.dir() && m.below(o.id, root) }
 	dirs := m.ids(inTree)
-	d := m.objs[rapid.SampledFrom(dirs).Draw(t, "dir")]
-	name := rapid.SampledFrom(modelNames).Draw(t, "name")
+	d := m.objs[oneOf(t, dirs)]
+	name := oneOf(t, modelNames)
 	at, bound := d.entries[name]
 	*clock += 1e9
 	files := m.ids(func(o *mobj) bool { return o.mode&unix.S_IFMT == unix.S_IFREG })
@@ -110,34 +178,39 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 		if len(files) == 0 {
 			return nil
 		}
-		return m.objs[rapid.SampledFrom(files).Draw(t, "file")]
+		return m.objs[oneOf(t, files)]
 	}
 	put := func(mode uint32) *mobj {
-		o := &mobj{id: m.nextID(), mode: mode, uid: m.objs[root].uid, mtime: *clock, xattrs: map[string]string{}, entries: map[string]uint64{}}
+		o := &mobj{id: m.nextID(), mode: mode, uid: m.objs[root].uid, gid: m.objs[root].gid, mtime: *clock, xattrs: map[string]string{}, entries: map[string]uint64{}}
 		m.objs[o.id] = o
 		d.entries[name], d.mtime = o.id, *clock
 		return o
 	}
-	switch rapid.SampledFrom([]string{
-		"create", "create", "mkdir", "mkdir", "symlink", "fifo", "unlink", "unlink", "rename", "rename", "rename", "rename",
-		"exchange", "link", "write", "write", "truncate", "punch", "chmod", "chown", "xattr", "nameless",
-	}).Draw(t, "op") {
+	switch oneOf(t, []string{
+		"create", "create", "mkdir", "mkdir", "symlink", "special", "unlink", "unlink", "rename", "rename", "rename", "rename",
+		"exchange", "link", "write", "write", "truncate", "punch", "chmod", "chown", "xattr", "acl", "nameless", "replace",
+	}) {
 	case "create":
 		if !bound {
-			o := put(unix.S_IFREG | rapid.SampledFrom([]uint32{0o644, 0o600, 0o444, 0o4755}).Draw(t, "mode"))
-			o.data = rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "data")
+			o := put(unix.S_IFREG | oneOf(t, []uint32{0o644, 0o600, 0o444, 0o4755}))
+			o.data = someBytes(t, 0, 20)
 		}
 	case "mkdir":
 		if !bound {
-			put(unix.S_IFDIR | rapid.SampledFrom(dirModes).Draw(t, "mode"))
+			put(unix.S_IFDIR | oneOf(t, dirModes))
 		}
 	case "symlink":
 		if !bound {
 			put(unix.S_IFLNK | 0o777).target = "../somewhere"
 		}
-	case "fifo":
+	case "special":
 		if !bound {
-			put(unix.S_IFIFO | 0o640)
+			put(oneOf(t, specials))
+		}
+	case "replace":
+		// An editor's save: a new file takes the name of an old one.
+		if o := file(); o != nil && bound && at == o.id {
+			put(o.mode).data = someBytes(t, 0, 20)
 		}
 	case "nameless":
 		o := put(unix.S_IFREG | 0o600)
@@ -151,15 +224,15 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 			delete(d.entries, name)
 			d.mtime = *clock
 			// What a session has once kept stays kept until it says otherwise.
-			m.objs[at].open = m.objs[at].open || rapid.Bool().Draw(t, "open") && m.linked()[at] == 0
+			m.objs[at].open = m.objs[at].open || flip(t) && m.linked()[at] == 0
 		}
 	case "rename", "exchange":
 		if !bound {
 			return
 		}
 		o := m.objs[at]
-		d2 := m.objs[rapid.SampledFrom(dirs).Draw(t, "dir2")]
-		name2 := rapid.SampledFrom(modelNames).Draw(t, "name2")
+		d2 := m.objs[oneOf(t, dirs)]
+		name2 := oneOf(t, modelNames)
 		at2, bound2 := d2.entries[name2]
 		if o.dir() && m.below(d2.id, o.id) || bound2 && m.objs[at2].dir() && m.below(d.id, at2) && d.id != at2 {
 			return
@@ -167,7 +240,7 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 		if bound2 && m.objs[at2].dir() && m.below(d.id, at2) {
 			return
 		}
-		if bound2 && rapid.Bool().Draw(t, "exchange") {
+		if bound2 && flip(t) {
 			d.entries[name], d2.entries[name2] = at2, at
 		} else {
 			if bound2 && (at2 == at || m.objs[at2].dir() != o.dir() || len(m.objs[at2].entries) > 0) {
@@ -183,8 +256,8 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 		}
 	case "write":
 		if o := file(); o != nil {
-			off := rapid.IntRange(0, 30).Draw(t, "off")
-			p := rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "bytes")
+			off := t.roll(31)
+			p := someBytes(t, 1, 20)
 			for len(o.data) < off+len(p) {
 				o.data = append(o.data, 0)
 			}
@@ -193,7 +266,7 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 		}
 	case "truncate":
 		if o := file(); o != nil {
-			o.data = o.data[:rapid.IntRange(0, len(o.data)).Draw(t, "size")]
+			o.data = o.data[:t.roll(len(o.data)+1)]
 			o.mtime = *clock
 		}
 	case "punch":
@@ -202,30 +275,44 @@ func (m *model) step(t *rapid.T, root uint64, clock *int64) {
 			o.mtime = *clock
 		}
 	case "chmod":
-		o := m.objs[rapid.SampledFrom(m.ids(func(o *mobj) bool { return o.mode&unix.S_IFMT != unix.S_IFLNK })).Draw(t, "object")]
-		o.mode = o.mode&unix.S_IFMT | rapid.SampledFrom([]uint32{0o755, 0o700, 0o644, 0o400}).Draw(t, "mode")
+		o := m.objs[oneOf(t, m.ids(func(o *mobj) bool { return o.mode&unix.S_IFMT != unix.S_IFLNK }))]
+		o.mode = o.mode&unix.S_IFMT | oneOf(t, []uint32{0o755, 0o700, 0o644, 0o400})
 		if o.dir() {
 			o.mode |= 0o700
 		}
+		o.aclFollowsMode()
+	case "acl":
+		if o := file(); o != nil {
+			if _, has := o.xattrs[aclName]; has && flip(t) {
+				// What was the mask is the group's then.
+				delete(o.xattrs, aclName)
+				break
+			}
+			o.xattrs[aclName] = aclBytes(uint16(t.roll(8)), uint16(t.roll(8)))
+			o.aclFollowsMode()
+		}
 	case "chown":
 		if os.Getuid() == 0 {
-			o := m.objs[rapid.SampledFrom(append(m.ids(func(o *mobj) bool { return o.id != root }), root)).Draw(t, "object")]
+			o := m.objs[oneOf(t, append(m.ids(func(o *mobj) bool { return o.id != root }), root))]
 			o.uid = 77 - o.uid
+			if flip(t) {
+				o.gid = 88 - o.gid
+			}
 		}
 	case "xattr":
 		if o := file(); o != nil {
-			key := rapid.SampledFrom([]string{"user.x", "user.y"}).Draw(t, "key")
-			if rapid.Bool().Draw(t, "remove") {
+			key := oneOf(t, []string{"user.x", "user.y"})
+			if flip(t) {
 				delete(o.xattrs, key)
 			} else {
-				o.xattrs[key] = rapid.StringMatching("[a-z]{0,5}").Draw(t, "value")
+				o.xattrs[key] = string(someBytes(t, 0, 5))
 			}
 		}
 	}
 }
 
 // diff gives the cut that leads from old to m.
-func (m *model) diff(old *model, uid, gid uint32) []cut.Record {
+func (m *model) diff(old *model, uid uint32) []cut.Record {
 	var out []cut.Record
 	before, after := old.linked(), m.linked()
 	// What has no name and is not open goes, and everything about it.
@@ -248,8 +335,8 @@ func (m *model) diff(old *model, uid, gid uint32) []cut.Record {
 			continue
 		}
 		if was == nil {
-			out = append(out, cut.Record{Kind: cut.Create, UID: uid, ID: id, Mode: o.mode, UserID: o.uid, GroupID: gid, Target: o.target})
-			was = &mobj{mode: o.mode, uid: o.uid}
+			out = append(out, cut.Record{Kind: cut.Create, UID: uid, ID: id, Mode: o.mode, UserID: o.uid, GroupID: o.gid, Target: o.target, Rdev: o.rdev()})
+			was = &mobj{mode: o.mode, uid: o.uid, gid: o.gid}
 		} else if before[id] > 0 && after[id] == 0 && o.open {
 			out = append(out, cut.Record{Kind: cut.Keep, UID: uid, ID: id})
 		}
@@ -270,10 +357,14 @@ func (m *model) diff(old *model, uid, gid uint32) []cut.Record {
 			attr.Valid |= cut.AttrUID
 			attr.UserID = o.uid
 		}
+		if o.gid != was.gid {
+			attr.Valid |= cut.AttrGID
+			attr.GroupID = o.gid
+		}
 		if attr.Valid != 0 {
 			out = append(out, attr)
 		}
-		for _, k := range []string{"user.x", "user.y"} {
+		for _, k := range []string{"user.x", "user.y", aclName} {
 			v, has := o.xattrs[k]
 			w, had := was.xattrs[k]
 			if has && (!had || v != w) {
@@ -348,6 +439,9 @@ func snapshot(t interface{ Fatal(...any) }, dir string, withIno bool) string {
 		if names, err := listXattr(path); err == nil && typ != unix.S_IFLNK {
 			slices.Sort(names)
 			for _, n := range names {
+				if strings.HasPrefix(n, "trusted.SGI_ACL_") {
+					continue // XFS shows ACLs twice
+				}
 				v, _ := getXattr(path, n)
 				fmt.Fprintf(&b, " %s=%q", n, v)
 			}
@@ -365,6 +459,8 @@ func snapshot(t interface{ Fatal(...any) }, dir string, withIno bool) string {
 		case unix.S_IFLNK:
 			target, _ := os.Readlink(path)
 			fmt.Fprintf(&b, " -> %s", target)
+		case unix.S_IFCHR:
+			fmt.Fprintf(&b, " device %d:%d", st.Rdev_major, st.Rdev_minor)
 		}
 		b.WriteByte('\n')
 		if typ == unix.S_IFDIR {
@@ -394,13 +490,13 @@ func snapshot(t interface{ Fatal(...any) }, dir string, withIno bool) string {
 }
 
 // render tells what snapshot would tell of the model.
-func (m *model) render(root uint64, gid uint32) string {
+func (m *model) render(root uint64) string {
 	var b strings.Builder
 	links := m.linked()
 	var walk func(id uint64, rel string, nlink int)
 	walk = func(id uint64, rel string, nlink int) {
 		o := m.objs[id]
-		fmt.Fprintf(&b, "%s mode %o uid %d gid %d", rel, o.mode, o.uid, gid)
+		fmt.Fprintf(&b, "%s mode %o uid %d gid %d", rel, o.mode, o.uid, o.gid)
 		if !o.dir() {
 			fmt.Fprintf(&b, " nlink %d", nlink)
 		}
@@ -415,6 +511,8 @@ func (m *model) render(root uint64, gid uint32) string {
 			fmt.Fprintf(&b, " data %q", o.data)
 		case unix.S_IFLNK:
 			fmt.Fprintf(&b, " -> %s", o.target)
+		case unix.S_IFCHR:
+			b.WriteString(" device 1:3")
 		}
 		b.WriteByte('\n')
 		for _, name := range slices.Sorted(maps.Keys(o.entries)) {

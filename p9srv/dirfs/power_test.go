@@ -155,9 +155,9 @@ func (p *power) run() {
 	for number := range rapid.IntRange(1, 4).Draw(rt, "cuts") {
 		next := m.clone()
 		for range rapid.IntRange(1, 8).Draw(rt, "ops") {
-			next.step(rt, root, &clock)
+			next.step(rapidDice{rt}, root, &clock)
 		}
-		c := &cut.Cut{Client: [16]byte{1}, Number: uint64(number + 1), Records: next.diff(m, fs.uid, fs.gid)}
+		c := &cut.Cut{Client: [16]byte{1}, Number: uint64(number + 1), Records: next.diff(m, fs.uid)}
 		p.copied = false
 		p.left, p.flush = rapid.IntRange(1, 40).Draw(rt, "power fails"), rapid.IntRange(0, 40).Draw(rt, "flush")
 		fs.hook = p.hook
@@ -166,9 +166,9 @@ func (p *power) run() {
 		if err != nil {
 			rt.Fatalf("cut refused: %v (record %+v)", err, recordOf(c, err))
 		}
-		states := []string{tree(next.render(root, fs.gid))}
+		states := []string{tree(next.render(root))}
 		if p.copied {
-			states = append(states, tree(m.render(root, fs.gid)))
+			states = append(states, tree(m.render(root)))
 		} else if err := copyImage(p.image, p.image+".copy"); err != nil {
 			rt.Fatal(err)
 		}
