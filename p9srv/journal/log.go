@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -24,6 +25,7 @@ type Options struct {
 	Max int64
 
 	hook    func(hostOp) error
+	lazy    time.Duration // in place of lazySync
 	mutants mutants
 }
 
@@ -99,7 +101,8 @@ type segment struct {
 	last LSN   // the last entry in it
 }
 
-func (s *segment) room() int64 { return s.size - s.end }
+// room is what is left, but for a mark.
+func (s *segment) room() int64 { return s.size - s.end - headerSize }
 
 // Append queues e, a pointer to one of the entry types, and gives its number. What e refers to must not
 // be changed until Wait has returned for it. It does not wait for e to be durable; a Cut waits while the log is as large as
@@ -165,6 +168,13 @@ func (l *Log) place(p *pending, isCut bool) error {
 	if err != nil {
 		return err
 	}
+	l.put(p, seg)
+	return nil
+}
+
+// put gives p the next place in seg.
+func (l *Log) put(p *pending, seg *segment) {
+	space := entrySpace(int64(p.length))
 	p.lsn, l.next = l.next, l.next+1
 	p.seg, p.off = seg, seg.end
 	seg.end += space
@@ -172,7 +182,6 @@ func (l *Log) place(p *pending, isCut bool) error {
 	l.queue = append(l.queue, p)
 	l.stats.Entries++
 	l.stats.Written += space
-	return nil
 }
 
 // Wait returns when the entry lsn and all before it are on stable storage (without Options.Sync: in the kernel's
@@ -310,9 +319,9 @@ func (l *Log) arm() {
 	l.armed = true
 	l.tasks.Add(1)
 	if l.timer == nil {
-		l.timer = time.AfterFunc(lazySync, l.settle)
+		l.timer = time.AfterFunc(cmp.Or(l.opt.lazy, lazySync), l.settle)
 	} else {
-		l.timer.Reset(lazySync)
+		l.timer.Reset(cmp.Or(l.opt.lazy, lazySync))
 	}
 }
 
@@ -352,12 +361,11 @@ func (l *Log) settleNow() error {
 	if err != nil {
 		return err
 	}
-	if n := len(l.live); n == 0 || l.live[n-1].room() < entrySpace(0) {
+	n := len(l.live)
+	if n == 0 || l.live[n-1].room() < 0 {
 		return nil // not worth a segment
 	}
-	if err := l.place(p, false); err != nil {
-		return err
-	}
+	l.put(p, l.live[n-1])
 	return l.wait(p.lsn, true)
 }
 
@@ -383,6 +391,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	if l.err == nil {
+		l.waited = l.next - 1
 		if err := l.settleNow(); err != nil && l.err == nil {
 			l.fail(err)
 		}

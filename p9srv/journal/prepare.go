@@ -132,7 +132,7 @@ func (l *Log) least() int64 {
 	if l.fitting(l.want) >= 0 {
 		return least
 	}
-	return max(least, align(blockSize+l.want, blockSize))
+	return max(least, align(blockSize+l.want+headerSize, blockSize))
 }
 
 // lacking is the size of the segment that is to be prepared next, or 0.
