@@ -114,3 +114,9 @@ func (p *Process) Stop() error {
 		return fmt.Errorf("%v did not end within %v of an interrupt; it said: %s", p.cmd.Args, endTime, p.Log())
 	}
 }
+
+// Kill ends the program at once, without a chance to do anything.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+}

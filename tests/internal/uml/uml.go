@@ -75,41 +75,77 @@ func Need(t testing.TB) {
 // Run boots the guest, and returns when its script has ended.
 func Run(t testing.TB, g Guest) *Result {
 	t.Helper()
+	return Start(t, g).Wait()
+}
+
+// Running is a guest that was started.
+type Running struct {
+	t       testing.TB
+	work    string
+	start   time.Time
+	cmd     *exec.Cmd
+	cancel  context.CancelFunc
+	console bytes.Buffer
+	killed  bool
+}
+
+// Start boots the guest. Wait or Power must follow.
+func Start(t testing.TB, g Guest) *Running {
+	t.Helper()
 	Need(t)
-	work := t.TempDir()
-	start := time.Now()
-	write(t, filepath.Join(work, "lib"), shcheck.Library+guestLibrary)
-	write(t, filepath.Join(work, "script"), g.Script)
-	write(t, filepath.Join(work, "init"), g.init(work))
+	r := &Running{t: t, work: t.TempDir(), start: time.Now()}
+	write(t, filepath.Join(r.work, "lib"), shcheck.Library+guestLibrary)
+	write(t, filepath.Join(r.work, "script"), g.Script)
+	write(t, filepath.Join(r.work, "init"), g.init(r.work))
 
 	limit := g.Limit
 	if limit == 0 {
 		limit = 5 * time.Minute
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	args := g.args(work)
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var console bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &console, &console
-	cmd.WaitDelay = 5 * time.Second
-	runErr := cmd.Run()
-	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	}
-
-	r := &Result{Code: -1, Console: console.String(), Took: time.Since(start)}
-	r.Output = read(filepath.Join(work, "out"))
-	if code, err := strconv.Atoi(strings.TrimSpace(read(filepath.Join(work, "rc")))); err == nil {
-		r.Code = code
-	}
-	r.Checks = shcheck.Read(work)
-	if r.Code < 0 {
-		t.Logf("the guest did not finish (%v)\n--- output\n%s\n--- console\n%s", runErr, r.Output, r.Console)
+	var ctx context.Context
+	ctx, r.cancel = context.WithTimeout(context.Background(), limit)
+	args := g.args(r.work)
+	r.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	r.cmd.Cancel = r.kill
+	r.cmd.Stdout, r.cmd.Stderr = &r.console, &r.console
+	r.cmd.WaitDelay = 5 * time.Second
+	// The thread that starts a process must live as long, for Pdeathsig is about it.
+	if err := r.cmd.Start(); err != nil {
+		t.Fatalf("starting a guest: %v", err)
 	}
 	return r
+}
+
+// kill ends the guest's processes, which are a group of their own.
+func (r *Running) kill() error { return syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) }
+
+// Power cuts the guest's power: what its kernel has not written to its disks is gone.
+func (r *Running) Power() *Result {
+	r.killed = true
+	_ = r.kill()
+	return r.Wait()
+}
+
+// Ended says whether the script has ended.
+func (r *Running) Ended() bool { return read(filepath.Join(r.work, "rc")) != "" }
+
+// Wait returns when the guest has ended.
+func (r *Running) Wait() *Result {
+	r.t.Helper()
+	defer r.cancel()
+	runErr := r.cmd.Wait()
+	_ = r.kill()
+	res := &Result{Code: -1, Console: r.console.String(), Took: time.Since(r.start)}
+	res.Output = read(filepath.Join(r.work, "out"))
+	if code, err := strconv.Atoi(strings.TrimSpace(read(filepath.Join(r.work, "rc")))); err == nil {
+		res.Code = code
+	}
+	res.Checks = shcheck.Read(r.work)
+	if res.Code < 0 && !r.killed {
+		r.t.Logf("the guest did not finish (%v)\n--- output\n%s\n--- console\n%s", runErr, res.Output, res.Console)
+	}
+	return res
 }
 
 // Report makes each check a subtest, and fails the test where the script did
