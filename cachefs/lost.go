@@ -81,6 +81,7 @@ func (f *FS) drop(seqs []uint64, errno syscall.Errno, reason string, quiet bool)
 			quiet = false
 		}
 	}
+	f.recount(ops)
 	for _, op := range ops {
 		for _, id := range op.Writes {
 			if n := f.nodes[id]; n != nil && id != order.DirMove {
@@ -109,6 +110,34 @@ func (f *FS) drop(seqs []uint64, errno syscall.Errno, reason string, quiet bool)
 			}
 			f.event("lost: %s (%s)", describe(op), reason)
 		}
+	}
+}
+
+// recount counts the names of files anew of which lost operations had given or taken one. A file that so has none left,
+// though the operation which took the last one did not know, is kept like any other while it is open here. Called with f.mu held.
+func (f *FS) recount(lost []*order.Op) {
+	var fewer []*node
+	for _, op := range lost {
+		if n := f.nodes[op.Unnames()]; n != nil && n.attrOK && n.ents == nil {
+			n.attr.Nlink++
+		}
+		if n := f.nodes[op.ID]; op.Kind == order.Link && n != nil && n.attrOK && n.attr.Nlink > 0 {
+			n.attr.Nlink--
+			fewer = append(fewer, n)
+		}
+	}
+	for _, n := range fewer {
+		if n.attr.Nlink > 0 || n.kept {
+			continue
+		}
+		seqs := f.log.Touching(order.ByWrite, n.id)
+		slices.Reverse(seqs)
+		i := slices.IndexFunc(seqs, func(seq uint64) bool { return f.log.Op(seq).Unnames() == n.id })
+		if i < 0 {
+			continue
+		}
+		n.kept = n.opens > 0
+		f.log.Amend(seqs[i], func(op *order.Op) { op.Last, op.Keep = true, n.kept })
 	}
 }
 

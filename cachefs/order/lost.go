@@ -137,7 +137,7 @@ func (l *Log) Drop(seqs ...uint64) []*Op {
 		}
 		o := n.op
 		ops = append(ops, o)
-		if id := o.unnames(); id != 0 {
+		if id := o.Unnames(); id != 0 {
 			named[id] = true
 		}
 		l.count(n, -1)
@@ -148,7 +148,7 @@ func (l *Log) Drop(seqs ...uint64) []*Op {
 	}
 	if len(named) > 0 {
 		for _, n := range l.nodes {
-			if n != nil && n.state == pending && (n.op.Last || n.op.Dead) && named[n.op.unnames()] {
+			if n != nil && n.state == pending && (n.op.Last || n.op.Dead) && named[n.op.Unnames()] {
 				l.Amend(n.seq, func(op *Op) { op.Last, op.Dead = false, false })
 			}
 		}
@@ -157,8 +157,8 @@ func (l *Log) Drop(seqs ...uint64) []*Op {
 	return ops
 }
 
-// unnames gives the object that loses a name by the operation, or 0.
-func (op *Op) unnames() uint64 {
+// Unnames gives the object that loses a name by the operation, or 0.
+func (op *Op) Unnames() uint64 {
 	switch {
 	case op.Kind == Unlink || op.Kind == Rmdir:
 		return op.ID

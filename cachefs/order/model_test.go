@@ -253,7 +253,7 @@ func (t tree) do(op *Op) error {
 		}
 		t[a.ID].setAttr(a)
 	}
-	if op.unnames() != 0 || op.Kind == Release {
+	if op.Unnames() != 0 || op.Kind == Release {
 		t.collect()
 	}
 	return nil

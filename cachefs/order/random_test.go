@@ -154,7 +154,7 @@ func (w *world) lose1(with func(...uint64) []uint64, refit bool) error {
 				continue
 			}
 			// A removal that takes the last name now, of a file open here, keeps it.
-			if id := o.op.unnames(); id != 0 && !o.op.Keep && w.client.nlink(id) == 1 && w.client[id].kept {
+			if id := o.op.Unnames(); id != 0 && !o.op.Keep && w.client.nlink(id) == 1 && w.client[id].kept {
 				keep := func(op *Op) { op.Last, op.Keep, op.Dead = true, true, false }
 				keep(o.op)
 				w.log.Amend(o.seq, keep)

@@ -113,6 +113,9 @@ func doMake(h *history, n int, s step) answer {
 		e.mode = typeFifo | uint32(s.num(1))
 	case "symlink":
 		e.mode, e.target = typeLink|0o777, s.args[1]
+		if h.members[s.client].order == "causal" {
+			e.shows = h.now.reach(f.dir, e.target, s.uid)
+		}
 	}
 	if e.mode&typeMask != typeDir && e.mode&setgid != 0 && s.uid != 0 && s.uid != e.gid {
 		e.mode &^= setgid
@@ -171,6 +174,7 @@ func doRename(h *history, n int, s step) answer {
 	}
 	h.observe(s.client, to.up()...)
 	if len(to.errs) > 0 {
+		to.errs.when(f.i == nil, syscall.ENOENT)
 		return failing(to.errs)
 	}
 	var errs faults

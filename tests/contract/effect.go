@@ -35,6 +35,9 @@ type effect struct {
 	// writes are the objects that it writes; reads those that it reads; below those
 	// below a directory that is moved, which may have pending operations.
 	writes, reads, below []int
+	// shows, of a symlink in causal order, are what it leads to and what is below that: as far as something is pending
+	// there, it comes after that, and goes with it.
+	shows []int
 
 	// after holds the effects of the same client that precede it.
 	after map[*effect]bool

@@ -102,7 +102,7 @@ func (h *history) precedes(m *member, p, e *effect) bool {
 	switch {
 	case m.order == "total", p.marker():
 		return true
-	case meet(p.writes, e.writes), meet(p.writes, e.reads), meet(p.writes, e.below), meet(p.reads, e.writes):
+	case meet(p.writes, e.writes), meet(p.writes, e.reads), meet(p.writes, e.below), meet(p.writes, e.shows), meet(p.reads, e.writes):
 		return true
 	}
 	// Whether what lies below was pending is not known of one that writes back all the time.

@@ -76,6 +76,42 @@ func (t tree) find(path string, uid uint32) *found {
 	return f
 }
 
+// reach gives what a symlink in dir to target leads to, and all below it.
+func (t tree) reach(dir *inode, target string, uid uint32) []int {
+	i := dir
+	todo := strings.Split(target, "/")
+	for links := 0; len(todo) > 0; {
+		name := todo[0]
+		todo = todo[1:]
+		if !i.isDir() || !allowed(uid, i, mayExec) {
+			return nil
+		}
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			i = t[i.parent]
+			continue
+		}
+		id, ok := i.names[name]
+		if !ok {
+			return nil
+		}
+		if t[id].mode&typeMask != typeLink {
+			i = t[id]
+			continue
+		}
+		if links++; links > 40 || strings.HasPrefix(t[id].target, "/") {
+			return nil
+		}
+		todo = append(strings.Split(t[id].target, "/"), todo...)
+	}
+	if i.isDir() {
+		return append(t.under(i.id), i.id)
+	}
+	return []int{i.id}
+}
+
 // must adds ENOENT when nothing is there.
 func (f *found) must() *found {
 	if len(f.errs) == 0 && f.i == nil {

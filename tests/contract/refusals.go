@@ -144,7 +144,7 @@ func (h *history) dependents(guilty []*effect) []*effect {
 			all = all || slices.ContainsFunc(lost, func(g *effect) bool { return e.after[g] })
 			continue
 		}
-		if !(all || slices.Contains(guilty, e) || meet(e.writes, objects) || meet(e.reads, objects) || meet(e.below, objects) ||
+		if !(all || slices.Contains(guilty, e) || meet(e.writes, objects) || meet(e.reads, objects) || meet(e.below, objects) || meet(e.shows, objects) ||
 			slices.ContainsFunc(e.slots(), func(s slot) bool { return slices.Contains(slots, s) })) {
 			continue
 		}
