@@ -374,3 +374,11 @@ func (l *ledger) close() error {
 	err := l.checkpoint()
 	return errors.Join(err, l.log.Close())
 }
+
+// LogStats tell what the log of cuts holds, and what was written and synced. There is none in a read-only export.
+func (fs *FS) LogStats() journal.Stats {
+	if fs.ledger == nil {
+		return journal.Stats{}
+	}
+	return fs.ledger.log.Stats()
+}
