@@ -364,8 +364,14 @@ func (t *turn) writer(n *node) uint32 {
 }
 
 // strip takes setuid and setgid off when somebody without privilege has changed the content, in the same
-// update: no crash must come between.
+// update: no crash must come between. The capabilities go whoever it was, which the host sees to.
 func (t *turn) strip(n *node, attr *order.Attr) {
+	if v, known := n.xattrs[capability]; v != nil || !known && !n.xlist {
+		if n.xattrs == nil {
+			n.xattrs = make(map[string][]byte)
+		}
+		n.xattrs[capability] = nil
+	}
 	if mode := afterWrite(n.attr.Mode); mode != n.attr.Mode && t.cred.UID != 0 {
 		n.attr.Mode = mode
 		attr.Valid |= cut.AttrMode

@@ -21,6 +21,9 @@ const (
 	maxXattrValue = 64 << 10
 )
 
+// capability is the extended attribute that a change of the content removes.
+const capability = "security.capability"
+
 // xattr is an extended attribute's value as far as known: known is false when only the server can tell,
 // exists is false when there is none. Called with fs.mu held.
 func (n *node) xattr(name string) (value []byte, exists, known bool) {

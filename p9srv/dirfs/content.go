@@ -117,7 +117,7 @@ func zero(fd int, off, length int64) error {
 func (a *apply) copyFrom(r *cut.Record, fd int) error {
 	src := a.objs[r.Source]
 	return src.with(func(path int) error {
-		from, err := unix.Openat(a.fs.procFD, itoa(path), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		from, err := a.fs.openQuiet(path, unix.O_RDONLY)
 		if err != nil {
 			return err
 		}
@@ -233,7 +233,7 @@ func (a *apply) openToWrite(o *cutObj) (fd int, err error) {
 	err = o.with(func(path int) error {
 		return a.do("open to write", func() error {
 			return a.fs.forced(path, func() (err error) {
-				fd, err = unix.Openat(a.fs.procFD, itoa(path), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+				fd, err = a.fs.openQuiet(path, unix.O_RDWR)
 				return err
 			})
 		})

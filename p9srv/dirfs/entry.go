@@ -108,7 +108,7 @@ func (a *apply) oldBytes(o *cutObj) error {
 	a.saved += total
 	return o.with(func(path int) error {
 		return a.fs.forced(path, func() error {
-			fd, err := unix.Openat(a.fs.procFD, itoa(path), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+			fd, err := a.fs.openQuiet(path, unix.O_RDONLY)
 			if err != nil {
 				return err
 			}
@@ -125,6 +125,17 @@ func (a *apply) oldBytes(o *cutObj) error {
 			return nil
 		})
 	})
+}
+
+// openQuiet opens what a path descriptor stands for, without reads being noted as accesses where the host lets us:
+// what a cut reads for itself is none.
+func (fs *FS) openQuiet(path, flags int) (int, error) {
+	flags |= unix.O_CLOEXEC | unix.O_NONBLOCK
+	fd, err := unix.Openat(fs.procFD, itoa(path), flags|unix.O_NOATIME, 0)
+	if err == unix.EPERM { // somebody else's file
+		return unix.Openat(fs.procFD, itoa(path), flags, 0)
+	}
+	return fd, err
 }
 
 // log puts the cut into the log and waits until it is as durable as is promised.
@@ -215,7 +226,7 @@ func (a *apply) withoutCopies() ([]cut.Record, error) {
 		}
 		b := make([]byte, r.Len)
 		err := a.objs[r.Source].with(func(path int) error {
-			fd, err := unix.Openat(a.fs.procFD, itoa(path), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+			fd, err := a.fs.openQuiet(path, unix.O_RDONLY)
 			if err != nil {
 				return err
 			}
