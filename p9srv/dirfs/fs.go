@@ -82,7 +82,8 @@ type FS struct {
 
 	tmpHands inherited // what the private place hands down
 
-	hook     func(step string) error        // tests: asked before each step that changes the host
+	hookMu   sync.Mutex
+	hook     atomic.Pointer[stepHook]       // tests: asked before each step that changes the host
 	killed   atomic.Bool                    // tests: the server is dead: nothing is changed any more
 	fail     func(step string, n int) error // tests: makes a step of a cut fail
 	skipUndo func(i int) bool               // tests: leaves an undo out
@@ -119,10 +120,11 @@ func prepare(dir string, opt Options) (*FS, error) {
 		return nil, fmt.Errorf("serve %s: %w", dir, err)
 	}
 	fs := &FS{
-		opt: opt, hook: opt.hook, dir: abs, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+		opt: opt, dir: abs, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		mountFD: -1, procFD: -1, maxNodes: opt.MaxNodes,
 		byID: map[uint64]*node{}, byKey: map[devIno]*node{}, kept: map[uint64]map[uint64]struct{}{},
 	}
+	fs.setHook(opt.hook)
 	if fs.maxNodes <= 0 {
 		fs.maxNodes = 4 << 20
 	}
@@ -236,6 +238,18 @@ func (fs *FS) openLog() error {
 	return errors.Join(fs.state.clear(), fs.clearApart())
 }
 
+// stepHook is a test's part in the steps. It is called by several goroutines, one after the other.
+type stepHook func(step string) error
+
+// setHook has fn asked before each step, or nobody.
+func (fs *FS) setHook(fn stepHook) {
+	if fn == nil {
+		fs.hook.Store(nil)
+	} else {
+		fs.hook.Store(&fn)
+	}
+}
+
 // errKilled is what a test's hook gives when the server is to be dead from there on.
 var errKilled = errors.New("killed")
 
@@ -245,10 +259,16 @@ func (fs *FS) step(name string) error {
 	if fs.killed.Load() {
 		return errKilled
 	}
-	if fs.hook == nil {
+	hook := fs.hook.Load()
+	if hook == nil {
 		return nil
 	}
-	err := fs.hook(name)
+	fs.hookMu.Lock()
+	defer fs.hookMu.Unlock()
+	if fs.killed.Load() {
+		return errKilled
+	}
+	err := (*hook)(name)
 	if errors.Is(err, errKilled) {
 		fs.killed.Store(true)
 	}

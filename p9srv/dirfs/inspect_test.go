@@ -41,12 +41,12 @@ func TestInspectAndRepair(t *testing.T) {
 	oneFile(t, fs, 1, "a", "first")
 	id, err := fs.AllocIDs(1)
 	must(t, err)
-	fs.hook = func(step string) error {
+	fs.setHook(func(step string) error {
 		if step == "rename" {
 			return errKilled
 		}
 		return nil
-	}
+	})
 	err = fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: 2, Records: []cut.Record{
 		{Kind: cut.Create, UID: fs.uid, ID: id, Mode: unix.S_IFREG | 0o644, UserID: fs.uid, GroupID: fs.gid},
 		{Kind: cut.Data, UID: fs.uid, ID: id, Bytes: []byte("second")},

@@ -200,12 +200,12 @@ func TestBrokenLogStopsCuts(t *testing.T) {
 	fs := reopen(t, dir, Options{})
 	oneFile(t, fs, 1, "f", "content")
 	before := snapshot(t, dir, true)
-	fs.hook = func(step string) error {
+	fs.setHook(func(step string) error {
 		if step == "log fdatasync" {
 			return syscall.EIO
 		}
 		return nil
-	}
+	})
 	id, err := fs.AllocIDs(1)
 	must(t, err)
 	c := &cut.Cut{Client: [16]byte{1}, Number: 2, Records: []cut.Record{
@@ -213,7 +213,7 @@ func TestBrokenLogStopsCuts(t *testing.T) {
 		{Kind: cut.Bind, UID: fs.uid, Dir: fs.root.id, Name: "g", ID: id},
 	}}
 	wantErrno(t, fs.Apply(ctx, nil, c), syscall.EIO)
-	fs.hook = nil
+	fs.setHook(nil)
 	wantErrno(t, fs.Apply(ctx, nil, c), syscall.EIO)
 	if after := snapshot(t, dir, true); after != before {
 		t.Fatalf("a cut that could not be logged left a trace:\n%s", diffText(before, after))
@@ -256,12 +256,12 @@ func TestApart(t *testing.T) {
 			id, err := fs.AllocIDs(5)
 			must(t, err)
 			steps := 0
-			fs.hook = func(string) error {
+			fs.setHook(func(string) error {
 				if steps++; steps > n {
 					return errKilled
 				}
 				return nil
-			}
+			})
 			err = fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: 1, Records: []cut.Record{
 				{Kind: cut.Create, ID: id, Mode: unix.S_IFREG | 0o644}, {Kind: cut.Data, ID: id, Bytes: []byte("new")},
 				{Kind: cut.Create, ID: id + 1, Mode: unix.S_IFDIR | 0o755},
@@ -276,7 +276,7 @@ func TestApart(t *testing.T) {
 			if !killed {
 				must(t, err)
 			}
-			fs.hook = nil
+			fs.setHook(nil)
 			logged := killed && errors.Is(err, errKilled)
 			crash(t, fs)
 			if strings.Contains(flag, "power") {

@@ -160,9 +160,9 @@ func (p *power) run() {
 		c := &cut.Cut{Client: [16]byte{1}, Number: uint64(number + 1), Records: next.diff(m, fs.uid)}
 		p.copied = false
 		p.left, p.flush = rapid.IntRange(1, 40).Draw(rt, "power fails"), rapid.IntRange(0, 40).Draw(rt, "flush")
-		fs.hook = p.hook
+		fs.setHook(p.hook)
 		err := fs.Apply(ctx, cred, c)
-		fs.hook = nil
+		fs.setHook(nil)
 		if err != nil {
 			rt.Fatalf("cut refused: %v (record %+v)", err, recordOf(c, err))
 		}

@@ -135,7 +135,7 @@ func deaths(t *testing.T, stride int, opt Options) (bad []string, runs int) {
 			c := richCut(t, fs, 1)
 			before := tree(snapshot(t, dir, false))
 			first := &fuse{left: n}
-			fs.hook = first.hook
+			fs.setHook(first.hook)
 			applied := fs.Apply(ctx, nil, c)
 			died := first.burnt()
 			after := ""
@@ -255,14 +255,14 @@ func loseStaged(t *testing.T, dir string) *cut.Cut {
 	must(t, err)
 	c := richCut(t, fs, 1)
 	logged := false
-	fs.hook = func(step string) error {
+	fs.setHook(func(step string) error {
 		// The first step on the tree after the log was synced.
 		if logged && (step == "open to write" || step == "rename" || step == "exchange") {
 			return errKilled
 		}
 		logged = logged || strings.Contains(step, "sync")
 		return nil
-	}
+	})
 	if err := fs.Apply(ctx, nil, c); !errors.Is(err, errKilled) {
 		t.Fatalf("apply: %v", err)
 	}
@@ -298,14 +298,14 @@ func TestRefusedAtRecovery(t *testing.T) {
 		c := richCut(t, fs, 1)
 		if !acknowledged {
 			renames := 0
-			fs.hook = func(step string) error {
+			fs.setHook(func(step string) error {
 				if step == "rename" || step == "exchange" {
 					if renames++; renames > 2 {
 						return errKilled
 					}
 				}
 				return nil
-			}
+			})
 		}
 		err = fs.Apply(ctx, nil, c)
 		if acknowledged != (err == nil) {
@@ -347,12 +347,12 @@ func TestFoundAgain(t *testing.T) {
 	must(t, err)
 	one, err := fs.ResolveName(ctx, fs.root.id, "one")
 	must(t, err)
-	fs.hook = func(step string) error {
+	fs.setHook(func(step string) error {
 		if step == "rename" {
 			return errKilled
 		}
 		return nil
-	}
+	})
 	err = fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: 1, Records: []cut.Record{
 		{Kind: cut.Bind, UID: fs.uid, Dir: fs.root.id, Name: "one", Before: one},
 		{Kind: cut.Bind, UID: fs.uid, Dir: fs.root.id, Name: "uno", ID: one},
