@@ -34,7 +34,7 @@ func (l *life) faulty(t testing.TB) error {
 		errno := errnos[(n+l.fate.roll(3))%len(errnos)]
 		before := snapshot(t, l.dir, true)
 		steps, hit := 0, ""
-		l.inject = func(name string) error {
+		inject := stepHook(func(name string) error {
 			if strings.HasPrefix(name, "undo") || hit != "" {
 				return nil
 			}
@@ -43,9 +43,10 @@ func (l *life) faulty(t testing.TB) error {
 			}
 			hit = name
 			return errno
-		}
+		})
+		l.inject.Store(&inject)
 		err := l.fs.Apply(ctx, &p9srv.Cred{UID: l.fs.uid, GID: l.fs.gid, Session: 7}, c)
-		l.inject = nil
+		l.inject.Store(nil)
 		switch {
 		case err == nil:
 			l.m = next

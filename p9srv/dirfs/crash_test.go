@@ -67,7 +67,7 @@ type life struct {
 	clock int64
 	cuts  uint64
 
-	inject func(name string) error // refuses a step
+	inject atomic.Pointer[stepHook] // refuses a step
 
 	steps atomic.Int64
 	dying atomic.Int64 // the step to die before
@@ -88,8 +88,8 @@ func (l *life) step(name string) error {
 	if l.dead.Load() {
 		return errKilled
 	}
-	if l.inject != nil {
-		return l.inject(name)
+	if inject := l.inject.Load(); inject != nil {
+		return (*inject)(name)
 	}
 	l.w.before()
 	n := l.steps.Add(1)
