@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"echo9/internal/cut"
@@ -103,12 +104,15 @@ type power struct {
 	rt                *rapid.T
 	image, after, sub string
 
+	mu     sync.Mutex
 	left   int // steps until the power fails
 	flush  int // and until the kernel happens to write all that it has
 	copied bool
 }
 
 func (p *power) hook(string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.flush--; p.flush == 0 {
 		d, err := os.Open(p.sub)
 		if err != nil {
@@ -158,8 +162,10 @@ func (p *power) run() {
 			next.step(rapidDice{rt}, root, &clock)
 		}
 		c := &cut.Cut{Client: [16]byte{1}, Number: uint64(number + 1), Records: next.diff(m, fs.uid)}
-		p.copied = false
-		p.left, p.flush = rapid.IntRange(1, 40).Draw(rt, "power fails"), rapid.IntRange(0, 40).Draw(rt, "flush")
+		fails, flush := rapid.IntRange(1, 40).Draw(rt, "power fails"), rapid.IntRange(0, 40).Draw(rt, "flush")
+		p.mu.Lock()
+		p.left, p.flush, p.copied = fails, flush, false
+		p.mu.Unlock()
 		fs.setHook(p.hook)
 		err := fs.Apply(ctx, cred, c)
 		fs.setHook(nil)
@@ -167,7 +173,10 @@ func (p *power) run() {
 			rt.Fatalf("cut refused: %v (record %+v)", err, recordOf(c, err))
 		}
 		states := []string{tree(next.render(root))}
-		if p.copied {
+		p.mu.Lock()
+		copied := p.copied
+		p.mu.Unlock()
+		if copied {
 			states = append(states, tree(m.render(root)))
 		} else if err := copyImage(p.image, p.image+".copy"); err != nil {
 			rt.Fatal(err)
