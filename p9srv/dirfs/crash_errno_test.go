@@ -106,6 +106,10 @@ func (l *life) restart(t testing.TB, c *cut.Cut, next *model, hit string, maybe 
 	got := snapshot(t, l.dir, false)
 	want := l.m.render(l.root)
 	if got == want {
+		// Where the host has no handles, objects are found again by walking to them.
+		if err := l.m.checkIDs(l.fs, l.root); err != nil {
+			return false, fmt.Errorf("after a refusal at %q and a restart: %w", hit, err)
+		}
 		// What the session kept is gone, so the cut may mean something that is not there.
 		return c != nil && !l.stillValid(c), nil
 	}
@@ -113,7 +117,7 @@ func (l *life) restart(t testing.TB, c *cut.Cut, next *model, hit string, maybe 
 		next.forgetOpen()
 		if got == next.render(l.root) {
 			l.m = next
-			return true, nil
+			return true, l.m.checkIDs(l.fs, l.root)
 		}
 	}
 	return false, fmt.Errorf("after a refusal at %q and a restart (- expected, + found):\n%s", hit, diffText(want, got))
@@ -181,7 +185,11 @@ func TestErrnosAtEveryStep(t *testing.T) {
 		must(t, os.RemoveAll(l.dir))
 	}
 	t.Log(n)
-	if n.refused < 25*stories || n.deaths < stories {
+	least := 25
+	if os.Getuid() != 0 {
+		least = 15 // owners are not changed
+	}
+	if n.refused < least*stories || n.deaths < stories {
 		t.Errorf("too little was tried: %v", n)
 	}
 }

@@ -191,7 +191,7 @@ func (m *model) edit(rt *rapid.T, at string, fs *FS, root uint64, clock *int64) 
 		}
 		delete(d.entries, name)
 	default:
-		o := &mobj{mode: unix.S_IFREG | 0o644, uid: fs.uid, xattrs: map[string]string{}, entries: map[string]uint64{}}
+		o := &mobj{mode: unix.S_IFREG | 0o644, uid: fs.uid, gid: fs.gid, xattrs: map[string]string{}, entries: map[string]uint64{}}
 		tmp := filepath.Join(at, "edited")
 		if err := errors.Join(write(o, tmp), os.Chown(tmp, int(fs.uid), int(fs.gid)), os.Rename(tmp, file)); err != nil {
 			rt.Fatal(err)
