@@ -213,8 +213,16 @@ func (p *Plan) add(c *CutState, note *Note, m mutant) {
 	}
 }
 
+// firstTableID is the first id that is not an inode's number.
+const firstTableID = 1 << 48
+
 func (p *Plan) addObject(c *CutState, o *Object, noted bool) {
 	g := p.goal(o.ID)
+	if o.ID < firstTableID && len(g.Idents) > 0 && g.Idents[0] != o.Ident && o.Ident.Ino != 0 {
+		// The id is an inode's number, and this is another inode that got it: what the log has of the one
+		// before, which is gone, is not about this one.
+		*g = Goal{ID: o.ID}
+	}
 	g.Cut, g.Noted = c.LSN, noted
 	if o.Ident.Ino != 0 && (len(g.Idents) == 0 || g.Idents[0] != o.Ident) {
 		g.Idents = append([]Ident{o.Ident}, g.Idents...)
