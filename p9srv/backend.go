@@ -2,6 +2,7 @@ package p9srv
 
 import (
 	"context"
+	"errors"
 
 	"echo9/internal/cut"
 	"echo9/internal/wire"
@@ -109,13 +110,17 @@ type DirAppender interface {
 	AppendDir(ctx context.Context, cookie uint64, b []byte, most int) (_ []byte, more bool, err error)
 }
 
+// ErrInDoubt is the error of a cut of which nobody can say now whether it will be there after a restart.
+var ErrInDoubt = errors.New("only a restart will tell whether the cut is there")
+
 // Committer is a Backend whose clients may cache and write behind: what the
 // session layer needs of it beyond Backend.
 type Committer interface {
 	Backend
 	// ResolveName gives the id bound to name in directory dir, 0 when there is none.
 	ResolveName(ctx context.Context, dir uint64, name string) (uint64, error)
-	// Apply applies a cut of the session wholly, or not at all: then its error is a *cut.Refusal.
+	// Apply applies a cut of the session wholly, or not at all: then its error is a *cut.Refusal. ErrInDoubt: only
+	// after a restart will it be known which.
 	// No other operation on the cut's operands runs meanwhile: the tokens see to that.
 	Apply(ctx context.Context, cred *Cred, c *cut.Cut) error
 	// AllocIDs sets n fresh object ids aside, never given out before.

@@ -295,7 +295,10 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	}
 	reply := a.checkMoves(p)
 	if reply == nil {
-		reply = a.applied(cred, p)
+		if reply = a.applied(cred, p); reply == nil {
+			a.inDoubt(s, p)
+			return
+		}
 	}
 	applied := reply.Status == wire.CommitApplied
 	a.mu.Lock()
@@ -321,11 +324,26 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	}
 }
 
-// applied has the Backend apply a cut, and gives the answer.
+// inDoubt ends the connection of a session whose cut nobody can give an answer to. What the cut touches stays
+// busy: nobody sees it until the server was started again.
+func (a *Authority) inDoubt(s *session, p *partialCut) {
+	a.mu.Lock()
+	c := s.conn
+	a.cfg.Logf("session %s: cut %d is in doubt: its log has failed, and the server must be started again", s.label(), p.Number)
+	a.unlock(nil)
+	if c != nil {
+		c.hangUp(ErrInDoubt)
+	}
+}
+
+// applied has the Backend apply a cut, and gives the answer; nil when there is none to give.
 func (a *Authority) applied(cred *Cred, p *partialCut) *wire.Rcommit {
 	err := a.cfg.Backend.Apply(background, cred, &p.Cut)
 	if err == nil {
 		return &wire.Rcommit{Cut: p.Number, Status: wire.CommitApplied}
+	}
+	if errors.Is(err, ErrInDoubt) {
+		return nil
 	}
 	var ref *cut.Refusal
 	record := wholeCut

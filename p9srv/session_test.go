@@ -3,6 +3,7 @@ package p9srv
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -679,5 +680,31 @@ func TestPartsKeepTheirOrder(t *testing.T) {
 	}
 	if partsKeepOrder(t, true, 20_000) {
 		t.Error("a server that does not keep the order passes")
+	}
+}
+
+// doubtful is a Committer whose log fails.
+type doubtful struct{ *memCommitter }
+
+func (doubtful) Apply(context.Context, *Cred, *cut.Cut) error {
+	return fmt.Errorf("%w: %w", ErrInDoubt, syscall.EIO)
+}
+
+// A cut of which nobody knows whether it will be there is not answered: not as applied, and not as refused.
+func TestCutInDoubt(t *testing.T) {
+	fs := newMemCommitter()
+	fs.put("f", "old")
+	a := NewAuthority(AuthorityConfig{Backend: doubtful{fs}, Logf: t.Logf})
+	t.Cleanup(a.Close)
+	s := New(Config{Backend: fs, Authority: a, Logf: t.Logf})
+	w := dialExt(t, s, "writer")
+	f := fs.nodes[1].ents["f"]
+	g := w.grant(writeElem(f))
+	w.start(1, &wire.Tcommit{Cut: 1, Flags: wire.CommitLast, Fence: fenceOf(g), Records: []cut.Record{{Kind: cut.Data, ID: f, Bytes: []byte("new")}}})
+	if err := w.nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(w.nc); err != nil || len(b) > 0 {
+		t.Errorf("the answer is %x, %v; want the end of the connection", b, err)
 	}
 }

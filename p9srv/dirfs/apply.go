@@ -132,7 +132,8 @@ func (fs *FS) Apply(ctx context.Context, cred *p9srv.Cred, c *cut.Cut) error {
 		cred = &p9srv.Cred{UID: fs.uid, GID: fs.gid}
 	}
 	err := fs.apply(cred, c)
-	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && fs.makeSpace() {
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	if full && !errors.Is(err, p9srv.ErrInDoubt) && fs.makeSpace() {
 		err = fs.apply(cred, c)
 	}
 	return err
@@ -167,10 +168,11 @@ func (fs *FS) apply(cred *p9srv.Cred, c *cut.Cut) error {
 	if err != nil {
 		return a.refusal(err)
 	}
-	if err = fs.withQuota(cred, a.run); err != nil {
+	err = fs.withQuota(cred, a.run)
+	if err != nil && !errors.Is(err, p9srv.ErrInDoubt) {
 		return a.refusal(err)
 	}
-	return nil
+	return err
 }
 
 // run stages, logs and applies the cut.
@@ -189,7 +191,10 @@ func (a *apply) run() error {
 		return errKilled
 	}
 	if a.token != 0 {
-		err = errors.Join(err, a.abort())
+		if aerr := a.abort(); aerr != nil && a.lsn != 0 {
+			// The log may have the cut, and cannot be told that it is none.
+			err = fmt.Errorf("%w: %w", p9srv.ErrInDoubt, errors.Join(err, aerr))
+		}
 	}
 	a.rec = at
 	return err

@@ -155,12 +155,32 @@ var goroutine = regexp.MustCompile(`(?m)^goroutine (\d+)[^\[]* \[`)
 // listener, of signals, and of Go's runtime. One for each connection or request would be more at once.
 const idleGoroutines = 16
 
+// rests waits until the server does nothing any more, as long as it may take to give back what a client had: what it takes of
+// the processor stays the same.
+func rests(t *testing.T, s *served.Server) {
+	t.Helper()
+	used := func() string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.Cmd.Process.Pid))
+		must(t, err)
+		return strings.Join(strings.Fields(string(b))[13:15], " ")
+	}
+	eventually(t, settled, func() error {
+		before := used()
+		time.Sleep(100 * time.Millisecond) // ten ticks of what is counted
+		if now := used(); now != before {
+			return fmt.Errorf("the server is still at work: %s, then %s ticks", before, now)
+		}
+		return nil
+	})
+}
+
 // idle ends the server, which then prints its goroutines, and counts them.
 func idle(t *testing.T, s *served.Server) {
 	t.Helper()
 	if text := s.Log(); strings.Contains(text, "panic") || strings.Contains(text, "fatal error") {
 		t.Fatalf("the server panicked:\n%s", text)
 	}
+	rests(t, s)
 	must(t, s.Cmd.Process.Signal(syscall.SIGQUIT))
 	eventually(t, settled, func() error {
 		if !strings.Contains(s.Log(), "\nrip ") && !strings.Contains(s.Log(), "\npc ") { // the registers, at the end
