@@ -162,15 +162,17 @@ func link(segments []*scanned) (*chain, error) {
 		}
 	}
 	for _, s := range segments {
-		if s.proof >= c.next {
-			return c, lost(c, segments, s)
-		}
 		c.durable = max(c.durable, s.proof)
-	}
-	if !found && len(runs) > 0 {
-		s := runs[0][0]
-		return c, &Damage{Segment: s.name, Offset: s.entries[0].off, LSN: 1,
-			Why: fmt.Sprintf("the log begins with entry %d, and nothing says what was before", s.first())}
+		if s.proof < c.next {
+			continue
+		}
+		if !found && len(runs) > 0 {
+			first := runs[0][0]
+			return c, &Damage{Segment: first.name, Offset: first.entries[0].off, LSN: 1,
+				Why: fmt.Sprintf("the log begins with entry %d, nothing says what was before, and segment %s at offset %d says that entries were on stable storage",
+					first.first(), s.name, s.proofAt)}
+		}
+		return c, lost(c, segments, s)
 	}
 	return c, nil
 }
