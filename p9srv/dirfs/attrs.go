@@ -120,6 +120,31 @@ func (a *apply) attrAll() error {
 			return fmt.Errorf("object %d: %w", o.id, err)
 		}
 	}
+	return a.keepTimes()
+}
+
+// keepTimes puts back the mtimes of directories that were only moved, where the host has changed them.
+func (a *apply) keepTimes() error {
+	changed := map[*cutObj]bool{}
+	for _, s := range a.binds {
+		changed[s.dir] = true
+	}
+	for _, o := range a.list {
+		if !o.touch || !o.isDir() || changed[o] || o.attr.Valid&cut.AttrMtime != 0 {
+			continue
+		}
+		err := o.with(func(fd int) error {
+			var st unix.Statx_t
+			if err := statFD(fd, &st); err != nil || st.Mtime == o.st.Mtime {
+				return err
+			}
+			ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, timespec(nanos(o.st.Mtime))}
+			return a.do("keep times", func() error { return utimesFD(fd, &ts) })
+		})
+		if err != nil {
+			return fmt.Errorf("object %d: %w", o.id, err)
+		}
+	}
 	return nil
 }
 

@@ -281,6 +281,12 @@ func (a *apply) exchange(o *cutObj, from place, out *cutObj, to place) error {
 // moving runs a rename of o. A directory that its owner may not write to cannot get
 // another parent, unless the server is root: its mode makes way for a moment.
 func (a *apply) moving(o *cutObj, from, to place, fn func() error) error {
+	if o.isDir() && !a.undoing {
+		// XFS changes the times of a directory that gets another parent.
+		if err := a.touching(o); err != nil {
+			return err
+		}
+	}
 	err := fn()
 	if err != syscall.EACCES || !o.isDir() || from.dir == to.dir && from.dir != nil {
 		return err

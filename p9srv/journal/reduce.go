@@ -199,6 +199,7 @@ func (p *Plan) add(c *CutState, note *Note, m mutant) {
 	for i := range c.Cut.Objects {
 		p.addObject(c, &c.Cut.Objects[i], noted)
 	}
+	p.keepTimes(c.Cut)
 	if c.Noted {
 		for _, ct := range note.Ctimes {
 			// What the disk has of it may be from the middle of the cut.
@@ -215,6 +216,21 @@ func (p *Plan) add(c *CutState, note *Note, m mutant) {
 
 // firstTableID is the first id that is not an inode's number.
 const firstTableID = 1 << 48
+
+// keepTimes has directories that are only moved keep their mtimes: XFS changes them with the parent.
+func (p *Plan) keepTimes(c *Cut) {
+	moved, changed := map[uint64]bool{}, map[uint64]bool{}
+	for i := range c.Records {
+		if r := &c.Records[i]; r.Kind == cut.Bind {
+			moved[r.ID], moved[r.Before], changed[r.Dir] = true, true, true
+		}
+	}
+	for i := range c.Objects {
+		if o := &c.Objects[i]; !o.Born && o.Before.Mode&typeBits == typeDir && moved[o.ID] && !changed[o.ID] {
+			p.goal(o.ID).lay(&cut.Record{Valid: cut.AttrMtime, Mtime: o.Before.Mtime})
+		}
+	}
+}
 
 func (p *Plan) addObject(c *CutState, o *Object, noted bool) {
 	g := p.goal(o.ID)
