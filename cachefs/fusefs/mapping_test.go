@@ -26,8 +26,11 @@ func mapFile(t testing.TB, f *os.File, length, prot, flags int) *mapping {
 	return m
 }
 
+// close unmaps the file. What is dirty is written before: munmap waits for that with the lock of the process's memory
+// held, which those who are to take it in need.
 func (m *mapping) close() {
 	if m.mem != nil {
+		_ = unix.Msync(m.mem, unix.MS_SYNC)
 		_ = unix.Munmap(m.mem)
 		_ = unix.Close(m.fd)
 		m.mem = nil
