@@ -1,6 +1,7 @@
 package cachefs
 
 import (
+	"os"
 	"syscall"
 	"testing"
 
@@ -68,6 +69,8 @@ func TestTmpfileIsNoMore(t *testing.T) {
 	same(t, "names at the server", names(t, w.direct(), ""), "")
 	_, err = a.Tmpfile(bg, "", wire.ORdonly, 0o600)
 	fails(t, err, syscall.EINVAL)
-	_, _, _, err = object(t, a, "").(p9srv.Nameless).Tmpfile(bg, &p9srv.Cred{UID: 1001, GID: 1001}, wire.OWronly, 0o600, 1001)
-	fails(t, err, syscall.EACCES)
+	if os.Geteuid() == 0 { // to a server that is an ordinary user everybody is that user
+		_, _, _, err = object(t, a, "").(p9srv.Nameless).Tmpfile(bg, &p9srv.Cred{UID: 1001, GID: 1001}, wire.OWronly, 0o600, 1001)
+		fails(t, err, syscall.EACCES)
+	}
 }
