@@ -237,6 +237,9 @@ func readLog(dir string) (*journal.Log, []journal.Entry, error) {
 // TestApart makes files, directories and symlinks where a directory hands flags of chattr down (as it would a
 // project or a policy): they have them, as if they had been made there; and a killed server leaves whole cuts.
 func TestApart(t *testing.T) {
+	if os.Getuid() != 0 {
+		skip(t, "mounting needs root")
+	}
 	base := loopfs.Ext4(t, 128)
 	for _, flag := range []string{"flags", "none", "flags, and power fails"} {
 		for n := 0; ; n++ {
