@@ -114,7 +114,11 @@ func (k *killing) run() {
 			}
 			m = next
 			if !fs.killed.Load() && rapid.IntRange(0, 4).Draw(rt, "local edit") == 0 {
-				time.Sleep(settleTime)
+				// Once the note of the cut is in the log nothing about the edit is ambiguous.
+				if err := fs.ledger.log.Wait(fs.ledger.log.Last()); err != nil {
+					rt.Fatal(err)
+				}
+				time.Sleep(tick)
 				m = m.clone()
 				m.edit(rt, k.dir, fs, root, &clock)
 				next = m
@@ -151,9 +155,6 @@ func (k *killing) run() {
 	}
 	fs.Close()
 }
-
-// settleTime is more than it takes until the note of a cut is on the disk.
-const settleTime = 80 * time.Millisecond
 
 // edit is what somebody does on the host, past the server.
 func (m *model) edit(rt *rapid.T, at string, fs *FS, root uint64, clock *int64) {
