@@ -225,16 +225,17 @@ func (fs *FS) openLog() error {
 	if err != nil {
 		return fmt.Errorf("open the log of cuts: %w", err)
 	}
+	var applied map[[16]byte]uint64
 	if err = fs.lookAtPrivate(); err == nil {
-		err = fs.recover(log, entries)
+		applied, err = fs.recover(log, entries)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("recover from the log of cuts: %w", err), log.Close())
 	}
 	fs.ledger = newLedger(fs, log, fs.opt.Durability == DurableCut, log.Last()+1)
-	for _, e := range entries {
-		fs.ledger.remember(e)
-	}
+	fs.ledger.mu.Lock()
+	fs.ledger.applied = applied
+	fs.ledger.mu.Unlock()
 	return errors.Join(fs.state.clear(), fs.clearApart())
 }
 

@@ -237,16 +237,5 @@ func (fs *FS) entries(n *node) ([]string, error) {
 		return nil, err
 	}
 	defer unix.Close(d)
-	var names []string
-	buf := make([]byte, 8192)
-	for {
-		k, err := unix.Getdents(d, buf)
-		if err != nil {
-			return nil, err
-		}
-		if k == 0 {
-			return names, nil
-		}
-		_, _, names = unix.ParseDirent(buf[:k], -1, names)
-	}
+	return listFD(d)
 }

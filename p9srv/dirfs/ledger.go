@@ -77,16 +77,6 @@ func newLedger(fs *FS, log *journal.Log, sync bool, next journal.LSN) *ledger {
 	return l
 }
 
-// remember takes over what an entry says that outlives it.
-func (l *ledger) remember(e journal.Entry) {
-	switch {
-	case e.Applied != nil:
-		l.applied[e.Applied.Client] = max(l.applied[e.Applied.Client], e.Applied.Number)
-	case e.Cut != nil && e.Cut.Client != [16]byte{}:
-		l.applied[e.Cut.Client] = max(l.applied[e.Cut.Client], e.Cut.Number)
-	}
-}
-
 // begin says that a cut is about to be logged.
 func (l *ledger) begin() (token int, err error) {
 	l.mu.Lock()

@@ -169,6 +169,29 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
+// TestRefusedCutIsNotTheLast: a cut that was logged, refused by the host and undone is not a client's last one after a crash.
+func TestRefusedCutIsNotTheLast(t *testing.T) {
+	dir := openDir(t, "/dev/shm")
+	fs := reopen(t, dir, Options{})
+	id := oneFile(t, fs, 1, "f", "content")
+	fs.fail = func(step string, _ int) error {
+		if step == "write" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	err := fs.Apply(ctx, nil, &cut.Cut{Client: [16]byte{1}, Number: 2, Records: []cut.Record{{Kind: cut.Data, UID: fs.uid, ID: id, Bytes: []byte("new")}}})
+	wantErrno(t, err, syscall.EIO)
+	crash(t, fs)
+	fs = reopen(t, dir, Options{Logf: t.Logf})
+	if got := fs.LastCut([16]byte{1}); got != 1 {
+		t.Errorf("the last cut is %d, want 1", got)
+	}
+	if b, _ := os.ReadFile(filepath.Join(dir, "f")); string(b) != "content" {
+		t.Errorf("the file has %q", b)
+	}
+}
+
 // TestShownTimesOutliveRestarts: the ctime that a client was shown is shown after a restart, a clean one and a crash.
 func TestShownTimesOutliveRestarts(t *testing.T) {
 	for _, clean := range []bool{true, false} {

@@ -68,16 +68,17 @@ type refused struct {
 func (e *refused) Error() string { return e.what + ": " + e.err.Error() }
 func (e *refused) Unwrap() error { return e.err }
 
-// recover does what the log says is missing in the tree, makes it durable, and empties the log.
-func (fs *FS) recover(log *journal.Log, entries []journal.Entry) error {
+// recover does what the log says is missing in the tree, makes it durable, and empties the log. It
+// gives the last cut of each client that is there.
+func (fs *FS) recover(log *journal.Log, entries []journal.Entry) (applied map[[16]byte]uint64, err error) {
 	r := &recovery{fs: fs, log: log, entries: entries}
 	if !slices.ContainsFunc(entries, func(e journal.Entry) bool { return e.Cut != nil }) {
-		return nil
+		return journal.Reduce(entries).Applied, nil
 	}
 	r.last = entries[len(entries)-1].LSN
 	if fs.opt.mutant == earlyClear {
 		if err := fs.state.clear(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for {
@@ -85,19 +86,19 @@ func (fs *FS) recover(log *journal.Log, entries []journal.Entry) error {
 		r.close()
 		var no *refused
 		if err == nil {
-			return r.finish()
+			return r.plan.Applied, r.finish()
 		}
 		if !errors.As(err, &no) {
-			return err
+			return nil, err
 		}
 		lsn := r.plan.UndoInstead(no.lsn)
 		if lsn == 0 {
-			return fmt.Errorf("%w\nNothing is lost: the log in %s has what is missing, and the next start goes on. Make what the host refuses possible (space, quota, permissions, a file system that is not read-only), and start again; `echo9 fsck %s` shows what is to be done",
+			return nil, fmt.Errorf("%w\nNothing is lost: the log in %s has what is missing, and the next start goes on. Make what the host refuses possible (space, quota, permissions, a file system that is not read-only), and start again; `echo9 fsck %s` shows what is to be done",
 				err, fs.state.dir, fs.dir)
 		}
 		fs.logf("recovery: cut %d was not acknowledged, and the host refuses it now: it is undone (%v)", lsn, err)
 		if err := r.append(journal.Entry{Abort: &journal.Abort{Cut: lsn}}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
