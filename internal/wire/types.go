@@ -109,6 +109,20 @@ type Lock struct {
 	ClientID string
 }
 
+// DataVersion is what a server tells as the version of an object's data: it follows from the change time that
+// the server shows and, but of directories, from the size. So a client knows which version its own cuts left.
+func DataVersion(mode uint32, ctime int64, size uint64) uint64 {
+	if mode&modeType == modeDir {
+		return uint64(ctime)
+	}
+	return uint64(ctime) ^ size<<40
+}
+
+const (
+	modeType = 0o170000
+	modeDir  = 0o040000
+)
+
 // Types and flags of locks, and the answers to Tlock.
 const (
 	LockRead   uint8 = 0

@@ -179,10 +179,10 @@ func (n *node) attrLocked(st *unix.Statx_t) wire.Attr {
 		Atime: nanos(st.Atime), Mtime: nanos(st.Mtime), Ctime: nanos(st.Ctime), Btime: nanos(st.Btime),
 		Gen: n.tag,
 	}
-	a.DataVersion = uint64(a.Ctime) ^ a.Size<<40
 	if n.ctShown != 0 && a.Ctime == n.ctHost {
 		a.Ctime = n.ctShown
 	}
+	a.DataVersion = wire.DataVersion(a.Mode, a.Ctime, a.Size)
 	if n.orphan && a.Nlink > 0 {
 		a.Nlink--
 		if a.Mode&unix.S_IFMT == unix.S_IFDIR {
