@@ -55,6 +55,9 @@ type Authority struct {
 	cfg    AuthorityConfig
 	groups groupCache
 	count  counters
+	events eventLog
+	// started is when, on the clock of leases.
+	started int64
 
 	// While no session exists plain operations hold gate for reading and the manager is not asked.
 	gate gate
@@ -135,7 +138,7 @@ func NewAuthority(cfg AuthorityConfig) *Authority {
 	cfg.Tokens.Lease, cfg.Tokens.RecallDeadline = int64(cfg.Lease), int64(cfg.RecallDeadline)
 	a := &Authority{
 		cfg: cfg, m: tokens.NewManager(cfg.Tokens, 0), asks: map[tokens.ReqID]*ask{},
-		sessions: map[uint64]*session{}, clients: map[[16]byte]*session{},
+		sessions: map[uint64]*session{}, clients: map[[16]byte]*session{}, started: cfg.Clock(),
 	}
 	return a
 }
@@ -201,7 +204,7 @@ func (a *Authority) do(o *tokens.Output) {
 	case tokens.OutRevoked:
 		a.count.revoked.Add(1)
 		if s != nil {
-			a.cfg.Logf("session %s: lost object %d (generation %d, %v left): its lease is over and somebody wants it", s.label(), o.ID, o.Gen, o.Keep)
+			a.event(s, "session %s: lost object %d (generation %d, %v left): its lease is over and somebody wants it", s.label(), o.ID, o.Gen, o.Keep)
 		}
 	case tokens.OutCommitGo:
 		a.commitGo(s, o.Session, o.Cut)

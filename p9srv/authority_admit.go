@@ -15,6 +15,7 @@ type ask struct {
 	id     tokens.ReqID
 	elems  []tokens.Elem
 	tokens []tokens.Token // once granted
+	since  int64          // of waiting
 	own    bool           // the goroutine that asked is still at it: it does what is to do itself
 
 	// A plain operation's.
@@ -70,6 +71,7 @@ func (a *Authority) Admit(session uint64, elems []tokens.Elem, w Waker) (Ticket,
 	granted := x.state == askGranted
 	if !granted {
 		a.count.plainWaited.Add(1)
+		x.since = a.cfg.Clock()
 	}
 	a.unlock(connOf(w))
 	return x, granted

@@ -125,6 +125,9 @@ func (r *request) exec() error {
 	if r.op.fids >= 1 && r.f == nil || r.op.fids >= 2 && r.f2 == nil {
 		return errNoFid
 	}
+	if r.op.fids >= 2 && r.f.obj.ID() >= statusRootID != (r.f2.obj.ID() >= statusRootID) {
+		return syscall.EXDEV
+	}
 	return r.op.run(r)
 }
 
@@ -173,7 +176,7 @@ func (r *request) run() {
 // admit asks for what the operation needs until done. It answers errParked when that is not to be had now.
 func (r *request) admit(elems ...tokens.Elem) error {
 	a := r.c.srv.admission
-	if a == nil {
+	if a == nil || synthetic(elems) {
 		return nil
 	}
 	if r.granted {

@@ -395,16 +395,16 @@ func (a *Authority) expired(s *session) {
 	if s.pending {
 		note = ", with work that is not committed"
 	}
-	a.cfg.Logf("session %s: its lease is over%s; what it holds goes to who wants it", s.label(), note)
+	a.event(s, "session %s: its lease is over%s; what it holds goes to who wants it", s.label(), note)
 }
 
 // endSession frees all that a session has. mu is held.
 func (a *Authority) endSession(s *session, why string) {
-	note := ""
 	if s.pending {
-		note = ", with work that was not committed"
+		a.event(s, "session %s ends, with work that was not committed: %s", s.label(), why)
+	} else {
+		a.cfg.Logf("session %s ends: %s", s.label(), why)
 	}
-	a.cfg.Logf("session %s ends: %s%s", s.label(), why, note)
 	if c := s.conn; c != nil && c.session.CompareAndSwap(s, nil) {
 		for _, r := range s.posted {
 			a.send(r, rlerror(errNoSession))

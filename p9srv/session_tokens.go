@@ -68,6 +68,9 @@ func (a *Authority) request(r *request, elems []tokens.Elem, in tokens.Input, de
 	a.todo = append(a.todo, func() {
 		a.mu.Lock()
 		x.own = false
+		if len(x.tokens) == 0 {
+			x.since = a.cfg.Clock()
+		}
 		a.unlock(r.c)
 	})
 	return errDeferred

@@ -86,7 +86,7 @@ func (r *request) attach() error {
 	if err != nil {
 		return err
 	}
-	o, err := c.srv.cfg.Backend.Root(r, cred, m.Aname)
+	o, err := c.srv.rootFor(r, cred, m.Aname)
 	if err != nil {
 		return err
 	}
