@@ -127,6 +127,9 @@ func explain(w io.Writer, i *dirfs.Inspection) {
 	for _, f := range i.Found {
 		fmt.Fprintln(w, "kept by a recovery, for you to look at: "+f)
 	}
+	if i.Sessions > 0 {
+		fmt.Fprintf(w, "%s may be resumed by their clients, once a server is there; %s without a name live on for them\n", count(i.Sessions, "session"), count(i.Kept, "object"))
+	}
 	fmt.Fprintf(w, "table of ids: %s\n", count(i.Rows, "row"))
 	if len(i.Dead) > 0 {
 		fmt.Fprintf(w, "%s of objects that are gone\n", count(len(i.Dead), "row"))

@@ -44,7 +44,8 @@ type apply struct {
 	final   []func() error // steps that cannot be undone, last
 	newIDs  []uint64
 	newRows []idRow
-	saved   int64 // bytes held for undo
+	saved   int64    // bytes held for undo
+	keeps   []uint64 // objects that stable storage was told the session keeps
 
 	token int         // of the ledger
 	lsn   journal.LSN // of its entry in the log, 0: none yet
@@ -177,13 +178,14 @@ func (fs *FS) apply(cred *p9srv.Cred, c *cut.Cut) error {
 
 // run stages, logs and applies the cut.
 func (a *apply) run() error {
-	err := a.take(a.createAll, a.prepare, a.log, a.contentAll, a.bindAll, a.attrAll, a.enterRows, a.irreversible)
+	err := a.take(a.createAll, a.prepare, a.recordKept, a.log, a.contentAll, a.bindAll, a.attrAll, a.enterRows, a.irreversible)
 	if err == nil {
 		a.commit()
 		return nil
 	}
 	at := a.rec
 	a.rollback()
+	a.dropKept()
 	if a.fs.killed.Load() {
 		if a.token != 0 {
 			a.fs.ledger.end(a.token, nil)

@@ -78,7 +78,12 @@ type FS struct {
 	ngone int                            // nodes in byID that are gone
 	kept  map[uint64]map[uint64]struct{} // session → objects kept alive for it
 
-	ledger *ledger // nil when read-only
+	owed map[uint64][]uint64 // object → sessions that kept it before the restart; not found yet
+
+	ledger   *ledger      // nil when read-only
+	sessions *sessionFile // nil when read-only
+	resumes  bool         // there are sessions of an earlier life
+	index    treeIndex
 
 	tmpHands inherited // what the private place hands down
 
@@ -147,6 +152,10 @@ func (fs *FS) open() error {
 		if fs.ids, err = openIDTable(fs.state.path(""), fs.step); err != nil {
 			return fmt.Errorf("open the private directory %s: %w", fs.state.dir, err)
 		}
+		if fs.sessions, err = openSessions(fs.state, fs.opt.Durability == DurableCut, fs.step, fs.logf); err != nil {
+			return fmt.Errorf("open the private directory %s: %w", fs.state.dir, err)
+		}
+		fs.resumes = len(fs.sessions.Known().Sessions) > 0
 	}
 	if err := fs.openRoot(); err != nil {
 		return err
@@ -236,7 +245,7 @@ func (fs *FS) openLog() error {
 	fs.ledger.mu.Lock()
 	fs.ledger.applied = applied
 	fs.ledger.mu.Unlock()
-	return errors.Join(fs.state.clear(), fs.clearApart())
+	return errors.Join(fs.takeUp(), fs.clearApart())
 }
 
 // stepHook is a test's part in the steps. It is called by several goroutines, one after the other.
@@ -319,6 +328,10 @@ func (fs *FS) Close() error {
 	fs.nfds = 0
 	fs.mu.Unlock()
 	closeFDs(fds...)
+	if fs.sessions != nil {
+		lerr = errors.Join(lerr, fs.sessions.close())
+		fs.sessions = nil
+	}
 	if fs.ids != nil {
 		fs.ids.close()
 	}
@@ -426,11 +439,25 @@ func (fs *FS) lookup(id uint64) (*node, error) {
 	return n, nil
 }
 
-// lookupRow finds an object that only the durable table knows.
+// lookupRow finds an object that nobody has come to yet.
 func (fs *FS) lookupRow(id uint64) (*node, error) {
 	r, ok := fs.ids.row(id)
 	if !ok || r.handle == "" || !fs.openHandles {
-		return nil, fmt.Errorf("look up object %d: %w", id, syscall.ESTALE)
+		ino := id
+		if ok {
+			ino = r.ino
+		} else if id >= firstTableID {
+			return nil, fmt.Errorf("look up object %d: %w", id, syscall.ESTALE)
+		}
+		n, err := fs.find(ino)
+		if err == nil && n.id != id {
+			n.Release()
+			err = syscall.ESTALE
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look up object %d: %w", id, err)
+		}
+		return n, nil
 	}
 	fd, err := fs.openHandle(r.handle)
 	if err != nil {

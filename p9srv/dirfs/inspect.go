@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"echo9/internal/cut"
 	"echo9/p9srv/journal"
+	"echo9/p9srv/stable"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +35,9 @@ type Inspection struct {
 	// Garbage are private files that the next start removes, as far as the log does not need them; Found what a recovery kept.
 	Garbage []string `json:"garbage,omitempty"`
 	Found   []string `json:"found,omitempty"`
+	// Sessions are those that may be resumed at the next start; Kept is how many objects without a name live on for them.
+	Sessions int `json:"sessions"`
+	Kept     int `json:"kept"`
 	// Rows is how many ids the table has; Dead are those whose object is gone.
 	Rows int      `json:"rows"`
 	Dead []uint64 `json:"dead,omitempty"`
@@ -153,6 +158,18 @@ func (r *recovery) infos(p *journal.Plan) []CutInfo {
 
 func (i *Inspection) inspectRest(fs *FS) error {
 	r := &recovery{fs: fs}
+	b, err := os.ReadFile(fs.state.path(sessionsName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	known, _ := stable.Read(b)
+	i.Sessions = len(known.Sessions)
+	kept := map[string]bool{}
+	for _, s := range known.Sessions {
+		for id := range s.Kept {
+			kept[strconv.FormatUint(id, 10)] = true
+		}
+	}
 	for _, sub := range []struct {
 		name string
 		fd   int
@@ -162,6 +179,10 @@ func (i *Inspection) inspectRest(fs *FS) error {
 			return fmt.Errorf("list %s: %w", sub.name, err)
 		}
 		for _, name := range names {
+			if sub.fd == fs.state.orphans && kept[name] {
+				i.Kept++
+				continue
+			}
 			i.Garbage = append(i.Garbage, filepath.Join(sub.name, name))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"echo9/internal/wire"
 	"echo9/p9srv"
+	"echo9/p9srv/stable"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,10 +19,19 @@ func (fs *FS) KeepOpen(session, id uint64) error {
 	if err != nil {
 		return fmt.Errorf("keep object %d for session %d: %w", id, session, err)
 	}
+	defer n.Release()
+	fs.mu.Lock()
+	_, already := fs.kept[session][n.id]
+	fs.mu.Unlock()
+	if already {
+		return nil
+	}
+	if err := fs.keeping(session, id); err != nil {
+		return fmt.Errorf("keep object %d for session %d: %w", id, session, err)
+	}
 	fs.mu.Lock()
 	fs.keepLocked(session, n)
 	fs.mu.Unlock()
-	n.Release()
 	return nil
 }
 
@@ -39,6 +49,13 @@ func (fs *FS) keepLocked(session uint64, n *node) {
 
 // DropOpen ends KeepOpen. An object without a name goes when nobody keeps it.
 func (fs *FS) DropOpen(session, id uint64) {
+	if fs.sessions != nil && fs.sessions.knows(session) {
+		fs.sessions.Note(nil, stable.Record{Kind: stable.Dropped, Session: session, ID: id})
+	}
+	fs.drop(session, id)
+}
+
+func (fs *FS) drop(session, id uint64) {
 	fs.mu.Lock()
 	set := fs.kept[session]
 	if _, ok := set[id]; !ok {
@@ -95,8 +112,9 @@ func (fs *FS) EndSession(session uint64) {
 	}
 	fs.mu.Unlock()
 	for _, id := range ids {
-		fs.DropOpen(session, id)
+		fs.drop(session, id)
 	}
+	fs.forgive(session)
 	fs.locks.DropSession(session)
 }
 
@@ -126,6 +144,9 @@ func (fs *FS) mustKeep(n *node, st *unix.Statx_t) bool {
 // toOrphans moves (dirfd, name), which is n, to its private place.
 func (fs *FS) toOrphans(n *node, dirfd int, name string) error {
 	private := strconv.FormatUint(n.id, 10)
+	if err := fs.keepDurably(); err != nil {
+		return err
+	}
 	if err := unix.Renameat2(dirfd, name, fs.state.orphans, private, unix.RENAME_NOREPLACE); err != nil {
 		return fmt.Errorf("keep object %d: %w", n.id, err)
 	}

@@ -341,6 +341,9 @@ func (fs *FS) intern(fd int, st *unix.Statx_t, ident identity, parent uint64, na
 		tm := fs.ids.timesOf(id)
 		n.ctHost, n.ctShown = tm.host, tm.shown
 		fs.byKey[key], fs.byID[id] = n, n
+		if len(fs.owed) > 0 {
+			fs.paysLocked(n)
+		}
 	}
 	n.refs++
 	n.btime = nanos(st.Btime)

@@ -49,6 +49,7 @@ const (
 	noRecovery                // nothing is done
 	noRedo                    // the log is not told that a recovery acts
 	earlyClear                // the private place is cleared first
+	forgetKept                // who keeps what is not written
 )
 
 // spot is a name: in a directory of the log, or in a private directory.
@@ -195,7 +196,7 @@ func (r *recovery) finish() error {
 	if err := r.rescue(); err != nil {
 		return err
 	}
-	if err := fs.ids.show(r.ctimes); err != nil {
+	if err := r.showTimes(); err != nil {
 		return err
 	}
 	if err := fs.ids.sync(); err != nil {
@@ -217,6 +218,28 @@ func (r *recovery) finish() error {
 	if n := len(r.plan.Cuts); n > 0 {
 		fs.logf("recovery: %d cuts were in the log; %d names were bound, %d objects brought to what they were to be, %d made anew",
 			n, len(r.work.Bind), len(r.work.Set), len(r.work.Make))
+	}
+	return nil
+}
+
+// showTimes has objects shown with the ctimes that cuts gave them: those that the recovery set, and those of cuts that were
+// applied before, of which the table of ids may not have reached the disk.
+func (r *recovery) showTimes() error {
+	var ctimes []journal.Ctime
+	for _, e := range r.entries {
+		if e.Note != nil {
+			ctimes = append(ctimes, e.Note.Ctimes...)
+		}
+	}
+	fs := r.fs
+	if err := fs.ids.show(append(ctimes, r.ctimes...)); err != nil {
+		return err
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for id, n := range fs.byID { // the root, and what has been looked at
+		tm := fs.ids.timesOf(id)
+		n.ctHost, n.ctShown = tm.host, tm.shown
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (fs *FS) losing(dir *node, dirfd int, name string, st *unix.Statx_t) (*node
 		fs.mu.Lock()
 		n := fs.byKey[stKey(st)]
 		fs.mu.Unlock()
-		if n == nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		if n == nil && !fs.owes() || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
 			return nil, nil
 		}
 		var now unix.Statx_t

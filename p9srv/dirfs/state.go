@@ -111,8 +111,7 @@ func (s *state) open(dev uint64) error {
 	return nil
 }
 
-// clear empties the places for what has no name, when nothing in there is wanted any
-// more: after a recovery. No session outlives the server.
+// clear empties the places for what has no name, whoever may want it. Tests do that too early.
 func (s *state) clear() error {
 	for _, sub := range []string{"orphans", "tmp"} {
 		entries, err := os.ReadDir(s.path(sub))
