@@ -61,6 +61,7 @@ func (m *Manager) decide(s *session, c commit) {
 	for _, b := range c.born {
 		o := m.object(b.ID)
 		m.hold(o, s, Write, b.Gen)
+		m.used(b.ID, Write, s)
 		o.busyWrite++
 	}
 	m.begin(s)

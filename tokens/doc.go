@@ -24,27 +24,57 @@
 // stories are in testdata/worlds, under the numbers given here.
 //
 //  1. Every token has a generation; what names an older one changes nothing.
+//
 //  2. Grants and recalls to a session leave in one FIFO: nothing of a grant is recalled before Sent.
+//
 //  3. Every element of a grant has a new generation, also one that is held already.
+//
 //  4. A recall of a generation covers all up to it.
+//
 //  5. A fence means: held without interruption since that generation.
+//
 //  6. The fence names read tokens, too, and a read token goes back only after what was done under it is committed.
+//
 //  7. What comes along with a grant is not installed over what is held; what was
 //     fetched otherwise, only if its generation is still held.
+//
 //  8. Cut n is applied only after cut n-1; a refused number is used again.
+//
 //  9. What a cut writes is busy until the cut is applied.
+//
 //  10. A resumed session is answered when what was unread on its old connection is
 //     thrown away and its running cut is finished.
+//
 //  11. The client looks at the last applied cut before it decides what is lost.
+//
 //  12. An operation whose token was lost while it was pinned does not take effect.
+//
 //  13. A lease counts from before the request, and is not extended while a recall
 //     is overdue without progress, or no Trecall is posted.
+//
 //  14. Once a lease is over, only a resume opens a new one.
+//
 //  15. A client past its lease serves nothing.
+//
 //  16. What was taken is told when the session resumes, until the client has shown that it knows.
+//
 //  17. Only as much is taken as is wanted.
+//
 //  18. It is taken and granted to the one who waits in one step.
+//
 //  19. Recalls still wanted are sent again after a resume, and a recall is always answered.
+//
+//  20. In a new epoch a session has only what it has reclaimed.
+//
+//  21. Only reclaims are granted until all known sessions have reclaimed what they want, or the time of grace is over.
+//
+//  22. Who is missing then is recorded before the first grant, and reclaims nothing in a later epoch.
+//
+//  23. Late, only that is reclaimed which nobody was granted in a conflicting mode since the epoch began.
+//
+//  24. What was reclaimed may be reclaimed again.
+//
+//  25. What was taken is on record until its client was told, on a connection on which it has sent something since.
 //
 // Beside them: the answer to a name is good only while its directory was not
 // written; a waiting request is overtaken only so often, and reserves nothing

@@ -14,6 +14,9 @@ const (
 // standing looks at one item of r, and changes nothing.
 func (m *Manager) standing(r *request, it *item) (st standing) {
 	o := it.o
+	if m.grace.on && !m.off.graceWait && !(r.plain && r.session != nil && m.enough(r, it)) {
+		return waits // only reclaims are granted
+	}
 	if o.writers > 0 {
 		return waits // nobody else has it
 	}
@@ -124,7 +127,7 @@ func (m *Manager) try(r *request) bool {
 		}
 		return false
 	}
-	if !stalled {
+	if !stalled && (!m.grace.on || m.off.graceWait) {
 		for i := range r.set {
 			stalled = m.want(r, &r.set[i]) || stalled
 		}
@@ -268,6 +271,7 @@ func (m *Manager) grant(r *request) {
 		if it.mode == Write {
 			o.writes++
 		}
+		m.used(o.id, it.mode, r.session)
 		switch {
 		case !r.plain:
 			g := grant{r: r, mode: it.mode}
@@ -359,6 +363,7 @@ func (m *Manager) offer(r *request) {
 		if e.Mode == Write {
 			o.writes++
 		}
+		m.used(e.ID, e.Mode, s)
 		r.set = append(r.set, it)
 		o.unsent = append(o.unsent, grant{r, e.Mode, m.NewGen()})
 	}

@@ -30,7 +30,10 @@ type Input struct {
 
 	N int // Posted: how many more Trecalls; below 0: how many were flushed
 
-	Cut     uint64 // SessionOpen: last applied; Commit, Progress, Committed
+	Lost   []Lost // Restore: what was taken, and its client was not told of
+	Missed bool   // Restore: it did not reclaim all that it wanted in the grace period of an earlier epoch
+
+	Cut     uint64 // SessionOpen, Restore: last applied; Commit, Progress, Committed
 	Fence   []Held // Commit; kept until Committed
 	Born    []Born // Commit; kept until Committed
 	Applied bool   // Committed
@@ -87,6 +90,20 @@ const (
 	InRecorded
 	// InTick: time has passed; due at Next at the latest.
 	InTick
+	// InRestore: Session was known before the server was started again: it is away, holds nothing and must
+	// resume; Cut is its last applied one, Lost what is on record. Who Missed an earlier grace period reclaims nothing.
+	InRestore
+	// InGrace: all known sessions are restored. Until OutGraceOver, which comes at once if nobody has to be awaited, only
+	// reclaims are granted, and what a session's own plain operations may do by what it has reclaimed; others wait.
+	InGrace
+	// InReclaim: Session asks for Elems, without names, which it held in the epoch before. OutGranted comes at once,
+	// with Mode None for what cannot be had; then InSent as for a Request. It may be asked again, also after InReclaimed:
+	// then it gets what it has.
+	InReclaim
+	// InReclaimed: Session has reclaimed all that it wants.
+	InReclaimed
+	// InMissedRecorded answers OutMissed: it is durable.
+	InMissedRecorded
 )
 
 // Output is something for the shell to do, in the order given. What its slices
@@ -109,9 +126,10 @@ type Output struct {
 	Gen  Gen  // Revoked
 	Keep Mode // Revoked: what is left
 
-	Cut   uint64 // CommitGo, CommitRefused, CommitKnown; Resumed: the last applied
-	Lost  []Lost // Resumed
-	Lease int64  // Resumed: what Rsession carries
+	Cut    uint64      // CommitGo, CommitRefused, CommitKnown; Resumed: the last applied
+	Lost   []Lost      // Resumed, Forget
+	Missed []SessionID // Missed
+	Lease  int64       // Resumed: what Rsession carries
 }
 
 // OutKind says what an Output is.
@@ -142,6 +160,13 @@ const (
 	OutResumed
 	// OutExpired: Session's lease is over. It keeps what nobody wants until it resumes.
 	OutExpired
+	// OutMissed: the time of the grace period is over, and Missed have not reclaimed all that they want. Make it
+	// durable, then InMissedRecorded: nothing is granted before. They may reclaim late, but not in a later epoch.
+	OutMissed
+	// OutGraceOver: the grace period is over.
+	OutGraceOver
+	// OutForget: Session's client knows of Lost. With Config.Record: what was recorded of these may be forgotten.
+	OutForget
 )
 
 // Denial says why a request was denied or a cut refused.

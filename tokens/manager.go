@@ -18,6 +18,8 @@ type Config struct {
 	// MaxWaiting is how many requests of one session may wait, and MaxWaitingPlain of
 	// all plain clients (defaults 1,024 and 16,384).
 	MaxWaiting, MaxWaitingPlain int
+	// Grace is how long sessions of an earlier epoch are awaited (default and least: Lease).
+	Grace int64
 	// Record: a grant that took something away waits for InRecorded.
 	Record bool
 }
@@ -37,6 +39,7 @@ func (c *Config) fill() {
 	if c.RecallLimit == 0 {
 		c.RecallLimit = 30 * c.RecallDeadline
 	}
+	c.Grace = max(c.Grace, c.Lease)
 	def(&c.Bypass, 4)
 	def(&c.MaxTokensPerSession, 100_000)
 	def(&c.MaxTokens, 1_000_000)
@@ -64,7 +67,10 @@ type Manager struct {
 
 	firstWaiting, lastWaiting *request
 	plainWaiting              int
-	tokens                    int // of all sessions
+
+	grace  grace
+	uses   map[ID]use // in this epoch, while somebody may reclaim
+	tokens int        // of all sessions
 
 	// What the present Step still has to do.
 	dirty    []*object  // whose waiters are to be tried
@@ -114,6 +120,14 @@ func (m *Manager) Step(now int64, in Input) []Output {
 		m.open(&in)
 	case InTick:
 		m.tick()
+	case InRestore:
+		m.restore(&in)
+	case InGrace:
+		m.beginGrace()
+	case InReclaim:
+		m.reclaim(&in)
+	case InMissedRecorded:
+		m.missedRecorded()
 	default:
 		if s := m.sessions[in.Session]; s != nil && !s.gone || s != nil && in.Kind == InCommitted {
 			m.from(s, &in)
@@ -176,6 +190,8 @@ func (m *Manager) from(s *session, in *Input) {
 		m.resume(s)
 	case InTold:
 		m.told(s)
+	case InReclaimed:
+		m.reclaimed(s)
 	case InReturn:
 		m.giveBack(s, in)
 	case InPosted:

@@ -345,6 +345,10 @@ func (m *Manager) sent(r *request) {
 			if g := o.unsent[k]; g.r == r {
 				o.unsent = append(o.unsent[:k], o.unsent[k+1:]...)
 				m.hold(o, s, g.mode, g.gen)
+				if h := o.holding(s); h.recalled && !h.toSend && !m.off.recallReclaimed {
+					h.toSend = true // a reclaim: the answer to the recall of an older generation does not count any more
+					m.speak(s, o.id)
+				}
 				m.touch(o, o.recallable(s, g.mode))
 				break
 			}

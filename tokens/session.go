@@ -15,6 +15,9 @@ type session struct {
 	held map[ID]struct{}
 	lost map[ID]lostToken // until the client was told
 
+	reclaims bool        // of an earlier epoch, it has not reclaimed all that it wants
+	barred   map[ID]Mode // what was on record as lost when this epoch began, and what was left
+
 	waiting int // requests
 
 	posted   int   // Trecalls
@@ -106,6 +109,7 @@ func (m *Manager) end(s *session) {
 	if s.applying == nil {
 		delete(m.sessions, s.id)
 	}
+	m.endGrace()
 }
 
 // hangUp forgets what hangs on s's connection.
@@ -197,10 +201,15 @@ func (m *Manager) resumed(s *session) {
 
 // told: the client knows what it lost.
 func (m *Manager) told(s *session) {
-	for id, l := range s.lost {
-		if l.told {
+	from := len(m.lost)
+	for _, id := range sortedIDs(s.lost) {
+		if l := s.lost[id]; l.told {
 			delete(s.lost, id)
+			m.lost = append(m.lost, Lost{id, l.left})
 		}
+	}
+	if m.cfg.Record && len(m.lost) > from {
+		m.emit(Output{Kind: OutForget, Session: s.id, Lost: m.lost[from:len(m.lost):len(m.lost)]})
 	}
 }
 
@@ -356,6 +365,7 @@ func (m *Manager) Expired(now int64, s SessionID) bool {
 
 // tick: time has passed.
 func (m *Manager) tick() {
+	m.endGrace()
 	for _, id := range sortedIDs(m.sessions) {
 		s := m.sessions[id]
 		if m.over(s) && !s.expired && !s.gone {
@@ -375,6 +385,9 @@ func (m *Manager) tick() {
 // then are never nearer than RecallDeadline.)
 func (m *Manager) Next() int64 {
 	next := int64(1<<63 - 1)
+	if m.grace.on && !m.grace.asking {
+		next = m.grace.until
+	}
 	for _, s := range m.sessions {
 		if !s.expired && !s.gone {
 			next = min(next, s.until)

@@ -36,7 +36,7 @@ var letters = words{
 // TestStories plays the stories in testdata/manager to a Manager. In a story, lines at the margin
 // are inputs, lines that are set in are what came of them:
 //
-//	config lease=10s deadline=2s limit=60s bypass=4 tokens=9 all=9 waiting=9 record
+//	config lease=10s grace=10s deadline=2s limit=60s bypass=4 tokens=9 all=9 waiting=9 record
 //	+3s                          time goes on
 //	open A [cut N]               a session, connected; A is session 1
 //	gone A | break A | back A | told A | progress A
@@ -49,6 +49,11 @@ var letters = words{
 //	commit A N [r:X@G…] [born X@G…]
 //	committed A N yes|no
 //	extend A                     what lease a reply carries
+//	restore A [cut N] [lost X>r|- …] [missed]
+//	grace                        begins
+//	reclaim R A ELEM…
+//	reclaimed A
+//	missed                       who missed the grace is on record
 //	tick
 //	table                        who holds what, who waits
 //
@@ -100,7 +105,11 @@ func diff(a, b string) string {
 // play answers story with its outputs as they are now.
 func play(t *testing.T, story string) string {
 	t.Helper()
-	p := &player{m: NewManager(Config{}, 0)}
+	return (&player{m: NewManager(Config{}, 0)}).play(t, story)
+}
+
+func (p *player) play(t *testing.T, story string) string {
+	t.Helper()
 	var b strings.Builder
 	for n, line := range strings.Split(strings.TrimSuffix(story, "\n"), "\n") {
 		if strings.HasPrefix(line, "  ") {
@@ -125,7 +134,28 @@ func play(t *testing.T, story string) string {
 	return b.String()
 }
 
+// Without a rule of restarts the stories about it go differently.
+func TestRestartRulesMatter(t *testing.T) {
+	for story, off := range map[string]rulesOff{
+		"second_crash_in_grace":               {graceWait: true},
+		"grace_times_out":                     {lateConflict: true},
+		"rfc8881_8.4.3_partition_then_reboot": {recordLost: true},
+		"rfc8881_8.4.3_two_reboots":           {missedEarlier: true},
+		"reclaim_crosses_recall":              {recallReclaimed: true},
+	} {
+		old, err := os.ReadFile("testdata/manager/" + story + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &player{m: NewManager(Config{}, 0), off: off}
+		if got := p.play(t, string(old)); got == string(old) {
+			t.Errorf("%s goes no differently without %+v", story, off)
+		}
+	}
+}
+
 type player struct {
+	off rulesOff
 	m   *Manager
 	now int64
 }
@@ -140,6 +170,7 @@ func (p *player) do(f []string) ([]string, error) {
 	case "config":
 		cfg, err := parseConfig(f[1:])
 		p.m = NewManager(cfg, 0)
+		p.m.off = p.off
 		return nil, err
 	case "table":
 		return p.m.table(&letters), nil
@@ -185,6 +216,8 @@ func parseConfig(f []string) (cfg Config, err error) {
 			cfg.MaxTokens = n
 		case "waiting":
 			cfg.MaxWaiting = n
+		case "grace":
+			cfg.Grace = int64(d)
 		case "record":
 			cfg.Record = true
 		default:
@@ -212,9 +245,9 @@ func parseInput(f []string) (in Input, err error) {
 	}
 	arg := f[1:]
 	switch kind {
-	case InTick:
+	case InTick, InGrace, InMissedRecorded:
 		return in, nil
-	case InRequest:
+	case InRequest, InReclaim:
 		in.Req, arg = ReqID(num(arg[0])), arg[1:]
 		if arg[0] == "plain" {
 			arg = arg[1:]
@@ -239,10 +272,14 @@ func parseInput(f []string) (in Input, err error) {
 		switch {
 		case kind == InPosted:
 			in.N, err = strconv.Atoi(a)
-		case kind == InSessionOpen:
-			if a != "cut" {
-				in.Cut = num(a)
-			}
+		case a == "cut" || a == "lost":
+		case a == "missed":
+			in.Missed = true
+		case kind == InRestore && strings.Contains(a, ">"):
+			id, left, _ := strings.Cut(a, ">")
+			in.Lost = append(in.Lost, Lost{parseID(id), Mode(strings.Index(modeLetters, left))})
+		case kind == InSessionOpen || kind == InRestore:
+			in.Cut = num(a)
 		case (kind == InCommit || kind == InCommitted) && i == 0:
 			in.Cut = num(a)
 		case kind == InCommitted:
@@ -270,7 +307,7 @@ func parseInput(f []string) (in Input, err error) {
 			in.Offer = true
 		case a == "plain":
 			in.Plain = true
-		case kind == InRequest:
+		case kind == InRequest || kind == InReclaim:
 			in.Elems = append(in.Elems, parseElem(a))
 		default:
 			return in, fmt.Errorf("what is %q?", a)

@@ -26,7 +26,8 @@ var inputVerbs = [...]string{
 	InSessionOpen: "open", InSessionGone: "gone", InDisconnected: "break", InConnected: "back", InTold: "told",
 	InRequest: "ask", InCancel: "cancel", InResolved: "resolved", InSent: "sent", InDone: "done",
 	InReturn: "return", InPosted: "post", InProgress: "progress", InCommit: "commit", InCommitted: "committed",
-	InRecorded: "recorded", InTick: "tick",
+	InRecorded: "recorded", InTick: "tick", InRestore: "restore", InGrace: "grace", InReclaim: "reclaim",
+	InReclaimed: "reclaimed", InMissedRecorded: "missed",
 }
 
 // String is one verb, as in the stories of the tests.
@@ -45,7 +46,7 @@ func (in *Input) format(w *words) string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("%v", in.Kind)
 	switch in.Kind {
-	case InTick:
+	case InTick, InGrace, InMissedRecorded:
 	case InCancel, InSent, InDone, InRecorded:
 		p(" %d", in.Req)
 	case InResolved:
@@ -55,7 +56,7 @@ func (in *Input) format(w *words) string {
 		} else {
 			p("-")
 		}
-	case InRequest:
+	case InRequest, InReclaim:
 		p(" %d %s", in.Req, w.session(in.Session))
 		for _, e := range in.Elems {
 			p(" %v:%s", e.Mode, w.object(e.ID))
@@ -80,6 +81,16 @@ func (in *Input) format(w *words) string {
 		case InSessionOpen:
 			if in.Cut != 0 {
 				p(" cut %d", in.Cut)
+			}
+		case InRestore:
+			if in.Cut != 0 {
+				p(" cut %d", in.Cut)
+			}
+			for _, l := range in.Lost {
+				p(" lost %s>%v", w.object(l.ID), l.Left)
+			}
+			if in.Missed {
+				p(" missed")
 			}
 		case InPosted:
 			p(" %d", in.N)
@@ -167,6 +178,18 @@ func (o *Output) format(w *words) string {
 		}
 	case OutExpired:
 		p("expired %s", w.session(o.Session))
+	case OutMissed:
+		p("missed")
+		for _, s := range o.Missed {
+			p(" %s", w.session(s))
+		}
+	case OutGraceOver:
+		p("grace over")
+	case OutForget:
+		p("forget %s", w.session(o.Session))
+		for _, l := range o.Lost {
+			p(" lost %s>%v", w.object(l.ID), l.Left)
+		}
 	default:
 		p("Output(%d)", o.Kind)
 	}

@@ -23,6 +23,8 @@ const (
 	LockTold
 	// Missed: Sessions did not reclaim everything in the grace period of Epoch.
 	Missed
+	// Completed: Session has reclaimed, late, what it wants: that it missed a grace period does not count any more.
+	Completed
 	// Kept: ID is kept alive for Session; Dropped: it need not be any more.
 	Kept
 	Dropped

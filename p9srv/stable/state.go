@@ -100,6 +100,8 @@ func (s *State) about(c *Session, r *Record) {
 		c.Locks[r.ID] = struct{}{}
 	case LockTold:
 		clear(c.Locks)
+	case Completed:
+		c.Missed = 0
 	case Kept:
 		c.Kept[r.ID] = struct{}{}
 	case Dropped:
