@@ -80,6 +80,7 @@ func (f *FS) ctlObject(id uint64) p9srv.Object {
 type ctl struct {
 	f    *FS
 	file ctlFile
+	top  bool // nothing is above it
 }
 
 func (c *ctl) ID() uint64 { return c.file.id }
@@ -103,6 +104,9 @@ func (c *ctl) attr() wire.Attr {
 func (c *ctl) Walk(ctx context.Context, cred *p9srv.Cred, name string) (p9srv.Object, wire.Attr, error) {
 	if !isDir(c.file.mode) {
 		return nil, wire.Attr{}, syscall.ENOTDIR
+	}
+	if name == ".." && c.top {
+		return c, c.attr(), nil
 	}
 	if name == ".." {
 		o, err := c.f.Root(ctx, cred, "")

@@ -43,13 +43,15 @@ type FS struct {
 	root   *node
 
 	lastReq tokens.ReqID
-	lastSeq uint64        // of the last operation appended
-	leaseCh chan struct{} // closed and replaced when the lease is extended
-	ids     wire.IDRange
-	nextIDs wire.IDRange
-	idsCh   chan struct{} // closed and replaced when a range has come
-	offset  int64         // the server's clock minus ours
-	dead    error         // why nothing works any more
+	// questions are the Tgrants without an answer, for the status.
+	questions map[tokens.ReqID]question
+	lastSeq   uint64        // of the last operation appended
+	leaseCh   chan struct{} // closed and replaced when the lease is extended
+	ids       wire.IDRange
+	nextIDs   wire.IDRange
+	idsCh     chan struct{} // closed and replaced when a range has come
+	offset    int64         // the server's clock minus ours
+	dead      error         // why nothing works any more
 
 	committing
 	revokers []func(context.Context, []p9srv.Revocation)
@@ -95,7 +97,7 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 		kick: make(chan struct{}, 1), renew: make(chan struct{}, 1), ended: make(chan struct{}),
 		leaseCh: make(chan struct{}), idsCh: make(chan struct{}),
 		holder: tokens.NewHolder(int64(leaseMargin)), nodes: make(map[uint64]*node), lru: newChunkList(),
-		revoking: make(map[uint64]int),
+		revoking: make(map[uint64]int), questions: make(map[tokens.ReqID]question),
 	}
 	fs.log = order.New(fs.opt.Order)
 	if fs.opt.Mutant == mutantWrongOrder {

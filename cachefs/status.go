@@ -1,14 +1,18 @@
 package cachefs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"echo9/internal/wire"
+	"echo9/tokens"
 )
 
 type stats struct {
@@ -32,12 +36,22 @@ type Status struct {
 	InFlight     int           `json:"in_flight"`
 	PendingBytes int64         `json:"pending_bytes"`
 	Oldest       time.Duration `json:"oldest_ns"`
+	// LastSeq is the number of the last update that was made, FirstSeq that of the first one that is pending, 0 for none.
+	LastSeq  uint64 `json:"last_seq"`
+	FirstSeq uint64 `json:"first_seq"`
+	// Sending are the cuts on their way.
+	Sending []Sending `json:"sending,omitempty"`
+	// Asking is what operations wait for the server to let us use.
+	Asking []Asking `json:"asking,omitempty"`
 	// Waiting are the writers who wait until some of it is.
 	Waiting []Waiting `json:"waiting,omitempty"`
 	// Tokens is how many objects the server lets us cache, Objects how many are remembered.
 	Tokens      int   `json:"tokens"`
 	Objects     int   `json:"objects"`
 	CachedBytes int64 `json:"cached_bytes"`
+	// DirtyLimit and CacheLimit are what PendingBytes and CachedBytes may come to.
+	DirtyLimit int64 `json:"dirty_limit"`
+	CacheLimit int64 `json:"cache_limit"`
 	// Lease is how long the server may be silent until nothing is served any more.
 	Lease   time.Duration `json:"lease_ns"`
 	Session uint64        `json:"session"`
@@ -54,6 +68,75 @@ type Status struct {
 	Events []Event `json:"events,omitempty"`
 }
 
+// Sending is a cut on its way.
+type Sending struct {
+	Cut     uint64 `json:"cut"`
+	Updates int    `json:"updates"`
+	Bytes   int64  `json:"bytes"`
+}
+
+// Asking is a set of tokens that was asked for and has not come: somebody else may have to give something back first.
+type Asking struct {
+	Names []string      `json:"names"`
+	Write bool          `json:"write"` // one of them, at least
+	Since time.Duration `json:"since_ns"`
+}
+
+// question is a Tgrant to which there is no answer yet.
+type question struct {
+	elems []tokens.Elem
+	since int64
+}
+
+// maxAsking bounds the questions that a status has, and maxSought the directories that are looked through for a name.
+const (
+	maxAsking = 50
+	maxSought = 1000
+)
+
+// asking lists the questions that have no answer yet, the oldest first. Called with f.mu held.
+func (f *FS) asking(now int64) []Asking {
+	names := nameFinder{f, map[uint64]map[uint64]string{}}
+	questions := slices.SortedFunc(maps.Values(f.questions), func(a, b question) int { return cmp.Compare(a.since, b.since) })
+	var list []Asking
+	for _, q := range questions[:min(len(questions), maxAsking)] {
+		a := Asking{Since: time.Duration(now - q.since)}
+		for _, e := range q.elems {
+			name := "the right to move directories"
+			switch {
+			case e.Name != "":
+				name = names.in(e.ID, e.Name)
+			case e.ID != tokens.DirMove:
+				name = names.sought(e.ID)
+			}
+			a.Names = append(a.Names, name)
+			a.Write = a.Write || e.Mode == tokens.Write
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// sought is a path of an object of which nothing is known any more, but perhaps its name in a directory.
+func (nf nameFinder) sought(id uint64) string {
+	if n := nf.f.nodes[id]; n != nil && (n == nf.f.root || len(n.up) > 0) {
+		return nf.path(id)
+	}
+	left := maxSought
+	for dir, n := range nf.f.nodes {
+		if n.ents == nil {
+			continue
+		}
+		if name, ok := nf.names(dir)[id]; ok {
+			return nf.in(dir, name)
+		}
+		if left--; left == 0 {
+			break
+		}
+	}
+	return nf.path(id)
+}
+
 // Status tells how the FS stands.
 func (f *FS) Status() Status {
 	if f.plain != nil {
@@ -65,12 +148,16 @@ func (f *FS) Status() Status {
 	total := f.log.Totals()
 	s := Status{
 		Cached: true, Pending: total.Ops, InFlight: total.InFlight, PendingBytes: total.Bytes,
-		Waiting: f.waiting(),
-		Tokens:  f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes,
+		LastSeq: f.lastSeq, FirstSeq: f.log.Oldest(),
+		Waiting: f.waiting(), Asking: f.asking(now),
+		Tokens: f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes, DirtyLimit: f.opt.Dirty, CacheLimit: f.opt.Cache,
 		Lease: time.Duration(f.holder.LeaseLeft(now)), Session: f.session.Session,
 		Messages: f.stats.messages.Load(), Cuts: f.stats.cuts, Records: f.stats.records,
 		Updates: f.stats.ops, Landed: f.stats.landed, Recalls: f.stats.recalls, Lost: f.stats.lost,
 		Events: append([]Event(nil), f.events[max(0, len(f.events)-20):]...),
+	}
+	for _, c := range f.log.Flights() {
+		s.Sending = append(s.Sending, Sending{c.Cut, c.Ops, c.Bytes})
 	}
 	if total.Ops > 0 {
 		s.Oldest = time.Duration(now - total.Oldest)
@@ -91,11 +178,25 @@ func (s Status) String() string {
 	if s.Pending > 0 {
 		fmt.Fprintf(&b, ", the oldest %v old", s.Oldest.Round(time.Millisecond))
 	}
+	for _, c := range s.Sending {
+		fmt.Fprintf(&b, "\nsending  cut %d: %d updates, %d bytes", c.Cut, c.Updates, c.Bytes)
+	}
+	for _, a := range s.Asking {
+		to := "read"
+		if a.Write {
+			to = "change"
+		}
+		quoted := make([]string, len(a.Names))
+		for i, n := range a.Names {
+			quoted[i] = quoteName(n)
+		}
+		fmt.Fprintf(&b, "\nasking   to %s %s, for %v", to, strings.Join(quoted, ", "), a.Since.Round(time.Millisecond))
+	}
 	for _, w := range s.Waiting {
 		fmt.Fprintf(&b, "\nwaiting  a change of %s, of %d bytes, for %v: until some of that is at the server", quoteName(w.Name), w.Bytes, w.Since.Round(time.Millisecond))
 	}
-	fmt.Fprintf(&b, "\ntokens   %d of %d objects\ncached   %d bytes\nlease    %v, session %d\n",
-		s.Tokens, s.Objects, s.CachedBytes, s.Lease.Round(time.Millisecond), s.Session)
+	fmt.Fprintf(&b, "\ntokens   %d of %d objects\ncached   %d bytes of at most %d\nlease    %v, session %d\n",
+		s.Tokens, s.Objects, s.CachedBytes, s.CacheLimit, s.Lease.Round(time.Millisecond), s.Session)
 	fmt.Fprintf(&b, "so far   %d updates, sent as %d records in %d cuts, %d recalls, %d messages, %d updates lost\n",
 		s.Updates, s.Records, s.Cuts, s.Recalls, s.Messages, s.Lost)
 	if s.Error != "" {

@@ -400,6 +400,7 @@ func (fs *FS) ask(ctx context.Context, t *turn, asked []wire.GrantElem) error {
 	req := fs.lastReq
 	fs.holder.Ask(req, elems)
 	fs.stats.asks++
+	fs.questions[req] = question{elems, fs.clock()}
 	fs.mu.Unlock()
 
 	reply := new(wire.Rgrant)
@@ -410,6 +411,7 @@ func (fs *FS) ask(ctx context.Context, t *turn, asked []wire.GrantElem) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	defer fs.settle()
+	delete(fs.questions, req)
 	if err != nil {
 		fs.holder.Drop(req)
 		return err

@@ -58,6 +58,9 @@ func cacheServe(c *cli.Context, addr string) error {
 	}
 	say := logger(c.App.ErrWriter)
 	cfg := p9srv.Config{Backend: b.Backend, Users: users}
+	if b.cache != nil {
+		cfg.Control = b.cache.Control()
+	}
 	if c.Bool("verbose") {
 		cfg.Logf = say
 	}

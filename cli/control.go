@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,21 +49,23 @@ func (m *mountCtl) file(name string) string { return filepath.Join(m.path, ".ech
 
 // status is what status.json says.
 type mountStatus struct {
-	Cached       bool  `json:"cached"`
-	Pending      int   `json:"pending"`
-	PendingBytes int64 `json:"pending_bytes"`
-	Updates      int   `json:"updates"`
-	Lost         int   `json:"lost"`
+	Cached       bool          `json:"cached"`
+	Pending      int           `json:"pending"`
+	PendingBytes int64         `json:"pending_bytes"`
+	Oldest       time.Duration `json:"oldest_ns"`
+	LastSeq      uint64        `json:"last_seq"`
+	FirstSeq     uint64        `json:"first_seq"`
+	Lost         int           `json:"lost"`
 }
 
 // status reads status.json; nil for a mount that is not cached.
-func (m *mountCtl) status() (*mountStatus, []byte, error) {
-	text, err := os.ReadFile(m.file("status.json"))
+func (m *mountCtl) status(ctx context.Context) (*mountStatus, []byte, error) {
+	text, err := m.read(ctx, "status.json")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, nil, m.advise(err)
+		return nil, nil, err
 	}
 	s := new(mountStatus)
 	if err := json.Unmarshal(text, s); err != nil {

@@ -100,7 +100,14 @@ func runMount(c *cli.Context, b *cached, mnt, source string, after func() error)
 	if err != nil {
 		return errors.Join(mountError(err), b.drain(context.Background(), say), after())
 	}
-	unregister, err := register(mountRecord{PID: os.Getpid(), Mountpoint: m.Path(), Server: source, Cached: b.cache != nil, Started: time.Now()})
+	record := mountRecord{PID: os.Getpid(), Mountpoint: m.Path(), Server: source, Cached: b.cache != nil, Started: time.Now()}
+	socket, stop, err := answers(b, m.Path())
+	if err != nil {
+		say("nobody can ask this process past the mount: %v", err)
+	}
+	record.Socket = socket
+	defer stop()
+	unregister, err := register(record)
 	if err != nil {
 		return errors.Join(err, m.Unmount(context.Background()), b.drain(context.Background(), say), after())
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,9 +35,6 @@ is in its way but its age (--write-behind). "echo9 sync MNT" sends them all.`,
 			if err != nil {
 				return err
 			}
-			if !m.mounted {
-				return fmt.Errorf("pending: %s is unmounted and its process still sends; `echo9 wait %s` waits for it", m.path, m.path)
-			}
 			return m.pending(c)
 		},
 	}
@@ -44,7 +42,7 @@ is in its way but its age (--write-behind). "echo9 sync MNT" sends them all.`,
 
 // pending prints what the mount's file says. A mount that is not cached has nothing pending.
 func (m *mountCtl) pending(c *cli.Context) error {
-	text, err := os.Open(m.file("pending.json"))
+	text, err := m.read(c.Context, "pending.json")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -52,15 +50,14 @@ func (m *mountCtl) pending(c *cli.Context) error {
 		return fmt.Errorf("%w (only who mounted it may see the names)", err)
 	}
 	if err != nil {
-		return m.advise(err)
+		return err
 	}
-	defer text.Close()
 	if c.Bool("json") {
-		_, err := io.Copy(c.App.Writer, text)
+		_, err := c.App.Writer.Write(text)
 		return err
 	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-	for dec := json.NewDecoder(text); ; {
+	for dec := json.NewDecoder(bytes.NewReader(text)); ; {
 		var p cachefs.Pending
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			return w.Flush()

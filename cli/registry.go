@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,8 @@ type mountRecord struct {
 	Server     string    `json:"server"`
 	Cached     bool      `json:"cached"`
 	Started    time.Time `json:"started"`
+	// Socket is where the process can be asked also when the mount does not answer, or is gone; "" when nothing is cached.
+	Socket string `json:"socket,omitempty"`
 
 	file string
 }
@@ -121,6 +124,7 @@ func readRecord(file string) (mountRecord, error) {
 	defer f.Close()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
 		os.Remove(file)
+		os.Remove(strings.TrimSuffix(file, ".json") + ".sock")
 		return r, errStale
 	}
 	return r, json.NewDecoder(f).Decode(&r)

@@ -72,17 +72,23 @@ func statusOf(c *cli.Context) (func(context.Context, io.Writer) error, error) {
 	if _, err := findMount("status", what); err != nil {
 		return nil, err
 	}
-	return func(_ context.Context, w io.Writer) error {
+	return func(ctx context.Context, w io.Writer) error {
 		m, err := findMount("status", what)
 		if err != nil {
 			return err
 		}
-		return m.print(c, w)
+		return m.print(ctx, w, c.Bool("json"))
 	}, nil
 }
 
-// isServer tells addresses from mount points: by what they look like, unless there is something of that name.
+// isServer tells addresses from mount points: by what they look like, unless there is something of that name. A mount point itself is
+// not looked at: its server may be gone.
 func isServer(what string) bool {
+	if path, err := mountpoint(what); err == nil {
+		if mounted, _, _ := mountAt(path); mounted {
+			return false
+		}
+	}
 	st, err := os.Lstat(what)
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err == nil && st.Mode()&os.ModeSocket != 0
@@ -159,9 +165,9 @@ func (r mountRecord) line() string {
 	return fmt.Sprintf("%s on %s: %s, process %d since %s", r.Server, r.Mountpoint, state, r.PID, r.Started.Format("2006-01-02 15:04:05"))
 }
 
-func (m *mountCtl) print(c *cli.Context, w io.Writer) error {
-	if c.Bool("json") {
-		_, text, err := m.jsonStatus()
+func (m *mountCtl) print(ctx context.Context, w io.Writer, asJSON bool) error {
+	if asJSON {
+		_, text, err := m.status(ctx)
 		if err != nil {
 			return err
 		}
@@ -178,25 +184,15 @@ func (m *mountCtl) print(c *cli.Context, w io.Writer) error {
 	for _, r := range m.served {
 		fmt.Fprintln(w, r.line())
 	}
-	if !m.mounted {
-		return nil
-	}
-	text, err := os.ReadFile(m.file("status"))
+	text, err := m.read(ctx, "status")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return m.advise(err)
+		return err
 	}
 	_, err = w.Write(text)
 	return err
-}
-
-func (m *mountCtl) jsonStatus() (*mountStatus, []byte, error) {
-	if !m.mounted {
-		return nil, nil, nil
-	}
-	return m.status()
 }
 
 // serverStatus prints what a server says of itself.

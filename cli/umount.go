@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
@@ -26,6 +28,9 @@ When it returns with 0, all that was done is at the server.`,
 				// What is lost is lost, mounted or not: report it, and go on.
 				if serr = m.sync(c.Context); c.Context.Err() != nil {
 					return c.Context.Err()
+				}
+				if errors.Is(serr, syscall.ENOTCONN) {
+					serr = fmt.Errorf("umount %s: the process that served it had died; the mount is taken away, but whether all that was done is at the server nobody knows here (echo9 status ADDR tells)", m.path)
 				}
 				if err := m.unmount(); err != nil {
 					return errors.Join(serr, err)

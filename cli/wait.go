@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -32,8 +33,52 @@ returns when the daemon has sent everything and ended.`,
 			for _, r := range m.served {
 				fmt.Fprintf(c.App.Writer, "%s is unmounted; process %d still sends\n", m.path, r.PID)
 			}
-			return m.waitExit(c.Context)
+			return m.waitEnd(c)
 		},
+	}
+}
+
+// waitLine shows on one line how much is still to be sent.
+type waitLine struct {
+	w     io.Writer
+	show  bool
+	shown bool
+}
+
+func newWaitLine(c *cli.Context) *waitLine {
+	return &waitLine{w: c.App.ErrWriter, show: c.Bool("progress") || isTerminal(c.App.ErrWriter)}
+}
+
+func (l *waitLine) update(s *mountStatus) {
+	if l.show && s != nil {
+		fmt.Fprintf(l.w, "\r%d changes, %sB to be sent, the oldest %v old \x1b[K", s.Pending, byteCount(uint64(s.PendingBytes)), s.Oldest.Round(time.Second))
+		l.shown = true
+	}
+}
+
+func (l *waitLine) end() {
+	if l.shown {
+		fmt.Fprintln(l.w)
+	}
+}
+
+// waitEnd waits until the processes that served the mount have ended.
+func (m *mountCtl) waitEnd(c *cli.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- m.waitExit(c.Context) }()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	line := newWaitLine(c)
+	defer line.end()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick.C:
+			if s, _, err := m.status(c.Context); err == nil { // else it may just have ended
+				line.update(s)
+			}
+		}
 	}
 }
 
@@ -41,29 +86,24 @@ returns when the daemon has sent everything and ended.`,
 func (m *mountCtl) waitSent(c *cli.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	show := c.Bool("progress") || isTerminal(c.App.ErrWriter)
+	line := newWaitLine(c)
+	defer line.end()
 	var first *mountStatus
-	for shown := false; ; {
-		s, _, err := m.status()
+	for {
+		s, _, err := m.status(c.Context)
 		if err != nil || s == nil {
 			return err
 		}
 		if first == nil {
 			first = s
 		}
-		if s.Pending == 0 || s.Updates+s.Lost >= first.Updates+first.Lost+first.Pending {
-			if shown {
-				fmt.Fprintln(c.App.ErrWriter)
-			}
+		if s.Pending == 0 || s.FirstSeq > first.LastSeq {
 			if n := s.Lost - first.Lost; n > 0 {
 				return fmt.Errorf("wait %s: %d changes were lost; %s tells which", m.path, n, m.file("events"))
 			}
 			return nil
 		}
-		if show {
-			fmt.Fprintf(c.App.ErrWriter, "\r%d changes, %sB to be sent ", s.Pending, byteCount(uint64(s.PendingBytes)))
-			shown = true
-		}
+		line.update(s)
 		select {
 		case <-tick.C:
 		case <-c.Context.Done():

@@ -17,7 +17,9 @@ type Config struct {
 	Admission Admission // nil admits everything at once
 	// Authority makes the server speak the extension; it is the Admission, too.
 	Authority *Authority
-	Users     Users
+	// Control, if any, is the tree with the aname StatusAname, in place of the Authority's.
+	Control Backend
+	Users   Users
 	// MaxMsize is the largest msize that is agreed to (default 1 MiB).
 	MaxMsize uint32
 	// MaxFids bounds the fids of one connection (default 262,144).

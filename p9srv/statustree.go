@@ -63,7 +63,11 @@ var statusFiles = []statusFile{
 
 // rootFor is what Tattach gives: an export's root, or that of the status tree.
 func (s *Server) rootFor(ctx context.Context, cred *Cred, aname string) (Object, error) {
-	if aname == StatusAname && s.cfg.Authority != nil {
+	switch {
+	case aname != StatusAname:
+	case s.cfg.Control != nil:
+		return s.cfg.Control.Root(ctx, cred, "")
+	case s.cfg.Authority != nil:
 		return &statusObject{a: s.cfg.Authority}, nil
 	}
 	return s.cfg.Backend.Root(ctx, cred, aname)
