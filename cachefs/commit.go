@@ -2,6 +2,7 @@ package cachefs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	"echo9/cachefs/order"
 	"echo9/internal/cut"
 	"echo9/internal/wire"
+	"echo9/p9client"
 	"echo9/tokens"
 )
 
@@ -27,6 +29,8 @@ const (
 // comes next is on its way already (see stage).
 type committing struct {
 	nextCut  uint64
+	flying   *sending // the cut of which the answer is waited for
+	disputed bool     // the server said of the last one what does not fit what we know
 	ahead    *sending // the next cut, of which all but the last part is on its way
 	demands  []*demand
 	progress chan struct{} // closed and replaced when a cut is done, whatever became of it
@@ -135,10 +139,13 @@ func (f *FS) commitLoop() {
 			f.mu.Unlock()
 			return
 		}
-		b, next := f.nextBatch()
-		if b != nil {
-			f.commit(b) // unlocks
-			continue
+		next := time.Hour
+		if f.online {
+			var b *batch
+			if b, next = f.nextBatch(); b != nil {
+				f.commit(b) // unlocks
+				continue
+			}
 		}
 		f.mu.Unlock()
 		timer.Reset(next)
@@ -211,7 +218,7 @@ func (f *FS) begin(b *batch, number uint64) *sending {
 	if f.session.MaxCutBytes > 0 {
 		bytes = min(bytes, int64(f.session.MaxCutBytes))
 	}
-	s := &sending{batch: b, number: number, seqs: f.log.Take(b.seqs, records, bytes)}
+	s := &sending{batch: b, conn: f.conn, number: number, seqs: f.log.Take(b.seqs, records, bytes)}
 	s.ops = f.log.Begin(number, s.seqs)
 	return s
 }
@@ -223,8 +230,9 @@ func (f *FS) commit(b *batch) {
 	if s == nil {
 		s = f.begin(b, f.nextCut)
 	}
+	f.flying = s
 	f.mu.Unlock()
-	s.prepare(int(f.conn.Msize()))
+	s.prepare()
 
 	f.mu.Lock()
 	fence, missing := f.fence(s.net.Fence)
@@ -241,31 +249,27 @@ func (f *FS) commit(b *batch) {
 			h(CutInfo{s.number, b.why, s.ops, len(s.net.Records), s.net.Bytes})
 		}
 		reply, err = f.sendCut(s, fence)
-		if err != nil {
-			f.fail(fmt.Errorf("sending cut %d: %w", s.number, err))
-			return
-		}
 	}
-	if reply == nil || reply.Status != wire.CommitApplied {
+	if err == nil && (reply == nil || reply.Status != wire.CommitApplied) {
 		f.unstage()
+	}
+	if err != nil && !f.resolved(s, err) {
+		f.fail(fmt.Errorf("sending cut %d: %w", s.number, err))
+		return
 	}
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.wakeCommitted()
 	defer f.settle()
+	f.flying = nil
 	switch {
+	case s.settled:
 	case len(missing) > 0:
 		f.log.Returned(s.number)
 		f.taken(s.seqs, missing)
 	case reply.Status == wire.CommitApplied:
-		if len(s.net.Records) > 0 {
-			f.nextCut++
-		}
-		before := f.log.Totals().Ops
-		f.applied(s.number, s.ops, s.net.Records)
-		f.stats.landed += before - f.log.Totals().Ops
-		f.stats.records += len(s.net.Records)
+		f.landed(s)
 	case reply.Status == wire.CommitRefused:
 		f.log.Returned(s.number)
 		guilty := s.seqs
@@ -273,12 +277,78 @@ func (f *FS) commit(b *batch) {
 			guilty = s.net.Ops[s.origin[reply.Record]]
 		}
 		f.refused(guilty, syscall.Errno(reply.Errno), reply.Reason)
+	case !f.disputed:
+		// It knows something that we do not: of tokens or locks that were lost, or of what it has applied. It tells when the session is resumed.
+		f.log.Returned(s.number)
+		f.disputed = true
+		f.resumeSoon()
 	case reply.Status == wire.CommitFenced:
 		f.log.Returned(s.number)
 		f.taken(s.seqs, []uint64{reply.ID})
 	default:
+		f.log.Returned(s.number)
 		go f.fail(fmt.Errorf("cut %d is out of order at the server", s.number))
 	}
+}
+
+// resolved waits until it is known what became of a cut that had no answer: that is so when the session was resumed.
+// It is false when the session cannot go on.
+func (f *FS) resolved(s *sending, err error) bool {
+	if !errors.Is(err, p9client.ErrEnded) {
+		if !errors.Is(err, syscall.ESTALE) {
+			return false
+		}
+		s.conn.Close() // it is not the session's connection any more
+	}
+	for {
+		f.mu.Lock()
+		settled, dead, ch := s.settled, f.dead, f.progress
+		f.mu.Unlock()
+		if settled || dead != nil {
+			return settled
+		}
+		select {
+		case <-ch:
+		case <-f.ended:
+		}
+	}
+}
+
+// settleCuts takes in, when the session was resumed, what became of the cut that was under way: lastCut is the last one that
+// was applied. What was not goes back among what is pending. Called with f.mu held.
+func (f *FS) settleCuts(lastCut uint64) {
+	s := f.flying
+	applied := s != nil && s.number <= lastCut
+	if f.opt.Mutant == mutantResendBlind {
+		applied = false
+	}
+	if f.ahead != nil {
+		f.log.Returned(f.ahead.number)
+		f.ahead = nil
+	}
+	f.nextCut = lastCut + 1
+	if s == nil || s.settled {
+		return
+	}
+	s.settled = true
+	if !applied {
+		f.log.Returned(s.number)
+		return
+	}
+	f.landed(s)
+	f.nextCut = lastCut + 1
+}
+
+// landed takes in that a cut was applied. Called with f.mu held.
+func (f *FS) landed(s *sending) {
+	if len(s.net.Records) > 0 {
+		f.nextCut++
+	}
+	f.disputed = false
+	before := f.log.Totals().Ops
+	f.applied(s.number, s.ops, s.net.Records)
+	f.stats.landed += before - f.log.Totals().Ops
+	f.stats.records += len(s.net.Records)
 }
 
 // fence gives the fence of a cut, or the objects whose tokens are not held. Called with f.mu held.
@@ -392,6 +462,8 @@ func (f *FS) awaited(ctx context.Context, seqs []uint64) error {
 		results[i] = f.waiters[seq]
 	}
 	f.mu.Unlock()
+	ctx, stop := f.softly(ctx)
+	defer stop()
 	if err := f.demand(ctx, &demand{why: "through", seqs: slices.Clone(seqs)}); err != nil {
 		return err
 	}

@@ -14,7 +14,8 @@
 //   - that Fsync and Sync return when what they cover is durable, or say what was lost;
 //   - that no wait outlasts its context.
 //
-// It never serves anything when its lease has run out, and never sends an update
+// A connection that breaks is made again, and the session goes on (docs/faults.md): see link.go for when, resume.go
+// for how. It never serves anything when its lease has run out, and never sends an update
 // but in a cut. Permissions are checked here, by the mode bits, before an operation is taken on; access
 // ACLs beyond the mode bits are the server's to check, when something is read there.
 //
@@ -29,7 +30,8 @@
 //
 // Goroutines: a committer, which has the server apply one cut at a time (the next one of a stream may be on its way
 // already, but for its last part) and prefers
-// recalls to fsyncs and these to background write-back; a renewer; one for each batch of recalled
+// recalls to fsyncs and these to background write-back; the keeper of the link, which renews the lease, connects again
+// and resumes the session; one for each batch of recalled
 // tokens, each range of bytes and each directory that is being fetched.
 //
 // Lock order: file.listMu, FS.mu, then what p9client.Conn and the log have inside.
@@ -51,5 +53,9 @@
 // 4. Giving a token back never needs another token: a recall's ideal is pinned by nobody, and its fence is of tokens
 // that are held since before the operations were taken on.
 //
-// 5. A writer at the dirty limit waits holding nothing; the committer never waits for writers.
+// 5. What resumes a session waits for nothing but the server's answers on its own connection (and on a connection that
+// stays, for that to the cut under way): requests of operations wait for it, never the other way round. Answers to requests that a
+// broken connection took along are never waited for: whoever has none asks again.
+//
+// 6. A writer at the dirty limit waits holding nothing; the committer never waits for writers.
 package cachefs

@@ -9,6 +9,7 @@ import (
 
 	"echo9/cachefs/order"
 	"echo9/internal/wire"
+	"echo9/p9client"
 	"echo9/tokens"
 )
 
@@ -25,7 +26,8 @@ const (
 
 // boundFid is a fid bound to a node, or about to be.
 type boundFid struct {
-	fid   uint32
+	conn  *p9client.Conn
+	fid   fid
 	ready chan struct{} // closed when fid or err is set
 	err   error
 }
@@ -137,31 +139,35 @@ func (f *FS) startFetch(n *node, uid uint32, off, end int64) *fetch {
 
 // runFetch reads a range in pieces, all of them in flight at once, and installs each.
 func (f *FS) runFetch(n *node, uid uint32, fe *fetch, gen tokens.Gen, evictions uint64) error {
-	fid, err := f.nodeFid(context.Background(), n, fidRead, uid)
-	if err != nil {
-		return err
-	}
-	size := int64(wire.MaxRead(f.conn.Msize()))
-	count := (fe.end - fe.off + size - 1) / size
-	results := make(chan error, count)
-	for off := fe.off; off < fe.end; off += size {
-		want := min(size, fe.end-off)
-		r := &wire.Rread{Data: make([]byte, 0, want)}
-		f.stats.messages.Add(1)
-		f.conn.Go(&wire.Tread{Fid: fid, Offset: uint64(off), Count: uint32(want)}, r, func(err error) {
-			if err == nil {
-				f.installData(n, off, want, r.Data, gen, evictions)
-			}
-			results <- err
-		})
-	}
-	for range count {
-		err = errors.Join(err, <-results)
-	}
-	if err != nil {
-		return fmt.Errorf("reading object %d: %w", n.id, err)
-	}
-	return nil
+	ctx := context.Background()
+	return f.persist(ctx, func(conn *p9client.Conn) error {
+		d, err := f.nodeFid(ctx, conn, n, fidRead, uid)
+		if err != nil {
+			return err
+		}
+		size := int64(wire.MaxRead(conn.Msize()))
+		count := (fe.end - fe.off + size - 1) / size
+		results := make(chan error, count)
+		for off := fe.off; off < fe.end; off += size {
+			want := min(size, fe.end-off)
+			r := &wire.Rread{Data: make([]byte, 0, want)}
+			f.stats.messages.Add(1)
+			conn.Go(&wire.Tread{Fid: d.n, Offset: uint64(off), Count: uint32(want)}, r, func(err error) {
+				f.stats.replies.Add(1)
+				if err == nil {
+					f.installData(n, off, want, r.Data, gen, evictions)
+				}
+				results <- err
+			})
+		}
+		for range count {
+			err = errors.Join(err, <-results)
+		}
+		if err != nil {
+			return fmt.Errorf("reading object %d: %w", n.id, err)
+		}
+		return nil
+	})
 }
 
 // installData takes bytes that came from the server, if they are still true.
@@ -183,18 +189,18 @@ func (f *FS) installData(n *node, off, want int64, data []byte, gen tokens.Gen, 
 	f.shrink()
 }
 
-// nodeFid gives a fid of a node, and binds it if it is not there.
-func (f *FS) nodeFid(ctx context.Context, n *node, which int, uid uint32) (uint32, error) {
+// nodeFid gives a fid of a node, and binds it if it is not there on this connection.
+func (f *FS) nodeFid(ctx context.Context, conn *p9client.Conn, n *node, which int, uid uint32) (fid, error) {
 	f.mu.Lock()
 	b := n.fids[which]
-	if b != nil {
+	if b != nil && b.conn == conn {
 		f.mu.Unlock()
 		if err := f.waitFor(ctx, b.ready); err != nil {
-			return 0, err
+			return fid{}, err
 		}
 		return b.fid, b.err
 	}
-	b = &boundFid{ready: make(chan struct{})}
+	b = &boundFid{conn: conn, ready: make(chan struct{})}
 	n.fids[which] = b
 	f.mu.Unlock()
 
@@ -204,14 +210,16 @@ func (f *FS) nodeFid(ctx context.Context, n *node, which int, uid uint32) (uint3
 	}
 	// Others wait for it, too: it goes on when ctx ends.
 	ctx = context.WithoutCancel(ctx)
-	b.fid, b.err = f.bind(ctx, n.id, uid, flags)
+	b.fid, b.err = f.bindOn(ctx, conn, n.id, uid, flags)
 	if errors.Is(b.err, syscall.EACCES) && f.session.Flags&wire.SessionAnyUser != 0 && f.session.UID == wire.NoUID {
 		// It was open here before its mode changed.
-		b.fid, b.err = f.bind(ctx, n.id, 0, flags)
+		b.fid, b.err = f.bindOn(ctx, conn, n.id, 0, flags)
 	}
 	if b.err != nil {
 		f.mu.Lock()
-		n.fids[which] = nil
+		if n.fids[which] == b {
+			n.fids[which] = nil
+		}
 		f.mu.Unlock()
 	}
 	close(b.ready)
@@ -242,43 +250,60 @@ func (f *FS) closeFids(n *node) {
 // readDirect reads past the cache: the server's answer is as good as what a token would cover, if nothing
 // of ours is pending that it does not have.
 func (f *FS) readDirect(ctx context.Context, h *file, p []byte, off int64) (int, error) {
-	n := h.n
-	fid, err := f.nodeFid(ctx, n, fidRead, h.uid())
-	if err != nil {
-		return 0, err
-	}
 	total := 0
 	for total < len(p) {
-		want := min(len(p)-total, int(wire.MaxRead(f.conn.Msize())))
-		r := &wire.Rread{Data: make([]byte, 0, want)}
-		done := make(chan error, 1)
-		for {
-			f.mu.Lock()
-			if f.pendingOn(n) == 0 || f.dead != nil {
-				break
-			}
-			f.mu.Unlock()
-			if err := f.demand(ctx, &demand{why: "read", touch: order.ByWrite, ids: []uint64{n.id}}); err != nil {
-				return total, err
-			}
-		}
-		// It is sent before any later update can be.
-		call := f.conn.Go(&wire.Tread{Fid: fid, Offset: uint64(off) + uint64(total), Count: uint32(want)}, r,
-			func(err error) { done <- err })
-		f.mu.Unlock()
-		select {
-		case err = <-done:
-		case <-ctx.Done():
-			call.Flush()
-			err = <-done
-		}
+		got, want := 0, 0
+		err := f.persist(ctx, func(conn *p9client.Conn) (err error) {
+			want = min(len(p)-total, int(wire.MaxRead(conn.Msize())))
+			got, err = f.readDirectOn(ctx, conn, h, p[total:][:want], off+int64(total))
+			return err
+		})
 		if err != nil {
-			return total, fmt.Errorf("reading object %d: %w", n.id, err)
+			return total, err
 		}
-		total += copy(p[total:], r.Data)
-		if len(r.Data) < want {
+		total += got
+		if got < want {
 			break
 		}
 	}
 	return total, nil
+}
+
+// readDirectOn does one read of readDirect.
+func (f *FS) readDirectOn(ctx context.Context, conn *p9client.Conn, h *file, p []byte, off int64) (int, error) {
+	n := h.n
+	d, err := f.nodeFid(ctx, conn, n, fidRead, h.uid())
+	if err != nil {
+		return 0, err
+	}
+	r := &wire.Rread{Data: make([]byte, 0, len(p))}
+	done := make(chan error, 1)
+	for {
+		f.mu.Lock()
+		if f.pendingOn(n) == 0 || f.dead != nil {
+			break
+		}
+		f.mu.Unlock()
+		if err := f.demand(ctx, &demand{why: "read", touch: order.ByWrite, ids: []uint64{n.id}}); err != nil {
+			return 0, err
+		}
+	}
+	// It is sent before any later update can be.
+	call := conn.Go(&wire.Tread{Fid: d.n, Offset: uint64(off), Count: uint32(len(p))}, r, func(err error) {
+		f.stats.replies.Add(1)
+		done <- err
+	})
+	f.mu.Unlock()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		call.Flush()
+		if err = <-done; err != nil {
+			err = interrupted(ctx)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading object %d: %w", n.id, err)
+	}
+	return copy(p, r.Data), nil
 }

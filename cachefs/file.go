@@ -216,6 +216,8 @@ func (f *FS) flushObject(ctx context.Context, n *node, why string) error {
 	if len(d.seqs) == 0 {
 		return nil
 	}
+	ctx, stop := f.softly(ctx)
+	defer stop()
 	return f.demand(ctx, d)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"echo9/cachefs/order"
+	"echo9/internal/boottime"
 	"echo9/internal/wire"
 	"echo9/p9client"
 	"echo9/p9srv"
@@ -20,17 +21,16 @@ import (
 
 // FS is the cache of one session with a server, as a p9srv.Backend.
 type FS struct {
-	opt  Options
-	conn *p9client.Conn
+	opt Options
 
 	// plain is set when the server lacks the extension: then everything goes straight to it.
 	plain p9srv.Backend
 
 	client, secret [16]byte // who we are
 
-	session wire.Rsession // as the server answered; does not change
+	session wire.Rsession // as the server answered first; does not change
 	kick    chan struct{} // wakes the committer
-	renew   chan struct{} // wakes the renewer
+	renew   chan struct{} // wakes the keeper of the link
 	ended   chan struct{} // closed when dead is set
 	workers sync.WaitGroup
 
@@ -53,18 +53,31 @@ type FS struct {
 	offset    int64         // the server's clock minus ours
 	dead      error         // why nothing works any more
 
+	conn       *p9client.Conn // the present connection
+	online     bool           // requests go out on conn
+	upCh       chan struct{}  // closed and replaced when they do again
+	downAt     int64          // no connection or no lease since; 0: there is no trouble
+	leaseOver  bool           // and that was said
+	told       bool           // that the server cannot be reached, since the connection broke
+	wantResume bool           // the session is to be resumed on the connection that is there
+	number     uint64         // of the session
+	epoch      uint64         // of the server
+
 	committing
 	revokers []func(context.Context, []p9srv.Revocation)
 	returns  []wire.ReturnElem // collected by settle
-	revoking map[uint64]int    // objects between the call of the revokers and their return
-	events   []Event
-	stats    stats
-	statfs   wire.StatFS
-	statfsAt int64
+	// unreturned are the Treturns without an answer.
+	unreturned []*wire.Treturn
+	revoking   map[uint64]int // objects between the call of the revokers and their return
+	events     []Event
+	stats      stats
+	statfs     wire.StatFS
+	statfsAt   int64
 	// wantedContent counts small files whose content had to be fetched: then it comes along with listings.
 	wantedContent int
 	takesXattr    map[string]bool // name spaces of extended attributes that the server has taken
-	rootFid       uint32
+	rootFid       fid
+	lockers       map[*node]bool // which have file locks
 	closing       bool
 }
 
@@ -72,7 +85,12 @@ type FS struct {
 // does not know echo9's extension everything goes straight to it, and Cached tells so.
 func Open(ctx context.Context, addr string, o Options) (*FS, error) {
 	o = o.withDefaults()
-	conn, err := p9client.DialConn(ctx, addr, p9client.Options{Extension: true})
+	if o.Dial == nil {
+		o.Dial = func(ctx context.Context) (*p9client.Conn, error) {
+			return p9client.DialConn(ctx, addr, p9client.Options{Extension: true})
+		}
+	}
+	conn, err := o.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +105,7 @@ func Open(ctx context.Context, addr string, o Options) (*FS, error) {
 	return OpenConn(ctx, conn, o)
 }
 
-// OpenConn opens a session on a connection with the extension, which then belongs to the FS.
+// OpenConn opens a session on a connection with the extension, which then belongs to the FS. Without Options.Dial its end is that of the FS.
 func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) {
 	if !conn.Ext() {
 		return nil, fmt.Errorf("the server does not speak %s: %w", wire.ExtVersion, syscall.EPROTONOSUPPORT)
@@ -95,10 +113,11 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 	fs := &FS{
 		opt: o.withDefaults(), conn: conn,
 		kick: make(chan struct{}, 1), renew: make(chan struct{}, 1), ended: make(chan struct{}),
-		leaseCh: make(chan struct{}), idsCh: make(chan struct{}),
+		leaseCh: make(chan struct{}), idsCh: make(chan struct{}), upCh: make(chan struct{}),
 		holder: tokens.NewHolder(int64(leaseMargin)), nodes: make(map[uint64]*node), lru: newChunkList(),
-		revoking: make(map[uint64]int), questions: make(map[tokens.ReqID]question),
+		revoking: make(map[uint64]int), questions: make(map[tokens.ReqID]question), lockers: make(map[*node]bool),
 	}
+	fs.opt.Clock = boottime.Forward(fs.opt.Clock)
 	fs.log = order.New(fs.opt.Order)
 	if fs.opt.Mutant == mutantWrongOrder {
 		fs.log = order.NewBroken(fs.opt.Order)
@@ -184,7 +203,15 @@ func (f *FS) StatFS(ctx context.Context) (wire.StatFS, error) {
 		return f.lessPending(st), nil
 	}
 	r := new(wire.Rstatfs)
-	if err := f.conn.RPC(ctx, &wire.Tstatfs{Fid: f.rootFid}, r); err != nil {
+	ctx, stop := f.softly(ctx)
+	defer stop()
+	err := f.persist(ctx, func(*p9client.Conn) error {
+		f.mu.Lock()
+		root := f.rootFid
+		f.mu.Unlock()
+		return f.callOn(ctx, root.conn, &wire.Tstatfs{Fid: root.n}, r, nil)
+	})
+	if err != nil {
 		return st, err
 	}
 	f.mu.Lock()
@@ -226,32 +253,6 @@ func (f *FS) fail(err error) {
 	}
 	close(f.ended)
 	f.wakeCommitted()
-}
-
-// call does one request. onReply runs when the reply has come, in the order in which the
-// server sent its replies; a request that is cancelled is flushed.
-func (f *FS) call(ctx context.Context, t, r wire.Message, onReply func()) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	f.stats.messages.Add(1)
-	done := make(chan error, 1)
-	call := f.conn.Go(t, r, func(err error) {
-		if err == nil && onReply != nil {
-			onReply()
-		}
-		done <- err
-	})
-	var err error
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		call.Flush()
-		if err = <-done; err != nil {
-			err = fmt.Errorf("%w: %w", syscall.EINTR, context.Cause(ctx))
-		}
-	}
-	return err
 }
 
 // settle does what the holder wants done. Called with f.mu held, at the end of each section that used the holder.

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"echo9/internal/wire"
+	"echo9/p9client"
 	"echo9/tokens"
 )
 
@@ -152,6 +153,10 @@ func (f *FS) fetchList(n *node) (func(context.Context) error, *listing) {
 func (f *FS) runList(n *node, l *listing) error {
 	for try := 0; ; try++ {
 		all, err := f.listOnce(n, l)
+		if errors.Is(err, p9client.ErrEnded) {
+			try-- // where it was is good for that connection only
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("listing directory %d: %w", n.id, err)
 		}
@@ -180,13 +185,16 @@ func (f *FS) listOnce(n *node, l *listing) (all []wire.Dirent, err error) {
 	}
 	f.mu.Unlock()
 	for {
+		conn, err := f.reach(context.Background())
+		if err != nil {
+			return nil, err
+		}
 		r := new(wire.Rreaddirplus)
 		sent := f.clock()
-		t := &wire.Treaddirplus{Count: min(listCount, f.conn.Msize()), Inline: inline,
+		t := &wire.Treaddirplus{Count: min(listCount, conn.Msize()), Inline: inline,
 			Dirs: []wire.DirRead{{ID: n.id, Cookie: cookie}}}
 		first := cookie == 0
-		err := f.call(context.Background(), t, r, func() { f.listed(n, l, r, sent, first) })
-		if err != nil {
+		if err := f.callOn(context.Background(), conn, t, r, func() { f.listed(n, l, r, sent, first) }); err != nil {
 			return nil, err
 		}
 		if len(r.Dirs) != 1 || r.Dirs[0].ID != n.id {

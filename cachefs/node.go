@@ -63,6 +63,8 @@ type node struct {
 	lost, reported uint64
 
 	fids    [2]*boundFid // for reading, and unopened
+	locks   []heldLock   // file locks of those here
+	lockUID *uint32      // as whom they are asked for
 	fetches []*fetch     // of data, under way
 	listing *listing     // under way
 	misses  int          // names of a directory that had to be asked for one by one
@@ -145,6 +147,7 @@ func (n *node) unref() {
 		panic("cachefs: object released once too often")
 	}
 	n.fs.closeFids(n)
+	n.fs.unlocked(n)
 	n.fs.idle.push(n)
 	n.fs.reap(n)
 }

@@ -9,6 +9,7 @@ import (
 	"echo9/cachefs/order"
 	"echo9/internal/cut"
 	"echo9/internal/wire"
+	"echo9/p9client"
 	"echo9/p9srv"
 	"echo9/tokens"
 )
@@ -153,18 +154,19 @@ func (n *node) parent(t *turn) (uint64, error) {
 
 // fetchParent asks the server for the parent of a directory.
 func (f *FS) fetchParent(ctx context.Context, n *node, gen tokens.Gen) error {
-	fid, err := f.bind(ctx, n.id, f.actor(), wire.BindNoOpen)
+	r := new(wire.Rwalk)
+	err := f.onFid(ctx, n.id, func(d fid) error {
+		up := fid{d.conn, d.conn.NewFid()}
+		if err := f.callOn(ctx, d.conn, &wire.Twalk{Fid: d.n, NewFid: up.n, Names: []string{".."}}, r, nil); err != nil {
+			d.conn.FreeFid(up.n)
+			return fmt.Errorf("looking for the parent of directory %d: %w", n.id, err)
+		}
+		f.clunk(up)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	defer f.clunk(fid)
-	r := new(wire.Rwalk)
-	up := f.conn.NewFid()
-	if err := f.call(ctx, &wire.Twalk{Fid: fid, NewFid: up, Names: []string{".."}}, r, nil); err != nil {
-		f.conn.FreeFid(up)
-		return fmt.Errorf("looking for the parent of directory %d: %w", n.id, err)
-	}
-	f.clunk(up)
 	if len(r.QIDs) != 1 {
 		return syscall.EPROTO
 	}
@@ -213,14 +215,15 @@ func (n *node) Readlink(ctx context.Context, cred *p9srv.Cred) (target string, e
 }
 
 func (f *FS) fetchTarget(ctx context.Context, n *node) error {
-	fid, err := f.bind(ctx, n.id, f.actor(), wire.BindNoOpen)
+	r := new(wire.Rreadlink)
+	err := f.onFid(ctx, n.id, func(d fid) error {
+		if err := f.callOn(ctx, d.conn, &wire.Treadlink{Fid: d.n}, r, nil); err != nil {
+			return fmt.Errorf("reading a symlink: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	defer f.clunk(fid)
-	r := new(wire.Rreadlink)
-	if err := f.call(ctx, &wire.Treadlink{Fid: fid}, r, nil); err != nil {
-		return fmt.Errorf("reading a symlink: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -308,21 +311,33 @@ func (f *FS) actor() uint32 {
 	return f.opt.Cred.UID
 }
 
-// bind gives a fid for an object.
-func (f *FS) bind(ctx context.Context, id uint64, uid, flags uint32) (uint32, error) {
-	fid := f.conn.NewFid()
-	err := f.call(ctx, &wire.Tbind{Fid: fid, ID: id, UID: uid, Flags: flags}, new(wire.Rbind), nil)
+// onFid runs fn with a fid for an object, not opened; again on the next connection when this one ends.
+func (f *FS) onFid(ctx context.Context, id uint64, fn func(fid) error) error {
+	return f.persist(ctx, func(conn *p9client.Conn) error {
+		d, err := f.bindOn(ctx, conn, id, f.actor(), wire.BindNoOpen)
+		if err != nil {
+			return err
+		}
+		defer f.clunk(d)
+		return fn(d)
+	})
+}
+
+// bindOn gives a fid for an object.
+func (f *FS) bindOn(ctx context.Context, conn *p9client.Conn, id uint64, uid, flags uint32) (fid, error) {
+	d := fid{conn, conn.NewFid()}
+	err := f.callOn(ctx, conn, &wire.Tbind{Fid: d.n, ID: id, UID: uid, Flags: flags}, new(wire.Rbind), nil)
 	if err != nil {
-		f.conn.FreeFid(fid)
-		return 0, fmt.Errorf("binding object %d: %w", id, err)
+		conn.FreeFid(d.n)
+		return fid{}, fmt.Errorf("binding object %d: %w", id, err)
 	}
-	return fid, nil
+	return d, nil
 }
 
 // clunk gives a fid back; nobody waits for it.
-func (f *FS) clunk(fid uint32) {
+func (f *FS) clunk(d fid) {
 	f.stats.messages.Add(1)
-	f.conn.Go(&wire.Tclunk{Fid: fid}, new(wire.Rclunk), func(error) { f.conn.FreeFid(fid) })
+	d.conn.Go(&wire.Tclunk{Fid: d.n}, new(wire.Rclunk), func(error) { d.conn.FreeFid(d.n) })
 }
 
 // append takes an operation on. Called with fs.mu held, with its operands pinned for writing.

@@ -9,6 +9,7 @@ import (
 
 	"echo9/cachefs/order"
 	"echo9/internal/boottime"
+	"echo9/p9client"
 	"echo9/p9srv"
 )
 
@@ -88,6 +89,12 @@ type Options struct {
 	// Inline is the size up to which files' contents come along with their attributes (default 16 KiB).
 	Inline uint32
 
+	// Dial connects again when the connection has broken. For Open the default is to dial its address again.
+	Dial func(ctx context.Context) (*p9client.Conn, error)
+	// Soft is how long an operation waits while the server is away and the lease is over, before it fails with EIO; 0: for ever,
+	// or until its context ends.
+	Soft time.Duration
+
 	// Logf gets events worth a line: losses, slow recalls, a lost connection. The default is silent.
 	Logf func(format string, args ...any)
 	// Clock is the clock of leases and ages; the default is CLOCK_BOOTTIME.
@@ -100,7 +107,9 @@ type Options struct {
 	// "ignoreRecall": it goes back, and the cache is served on. "wrongOrder": a rename does not come after
 	// what was written to the file. "ignoreBarrier": barriers do nothing. "keepDependents": what needs a
 	// refused operation does not go with it. "ignoreReads": with the order causal, what was read does not count.
-	// "unbounded": any amount of data comes before a name.
+	// "unbounded": any amount of data comes before a name. "resendBlind": after a break the server's word on the last cut
+	// is not heard. "serveOver": the cache is served though the lease is over. "noReclaim": what was held is served on after the server's
+	// restart without asking.
 	Mutant string
 }
 

@@ -19,6 +19,9 @@ const (
 	mutantNoDependents  = "keepDependents"
 	mutantIgnoreReads   = "ignoreReads"
 	mutantUnbounded     = "unbounded"
+	mutantResendBlind   = "resendBlind"
+	mutantServeOver     = "serveOver"
+	mutantNoReclaim     = "noReclaim"
 )
 
 // relinquish is a token that is to go down to keep.

@@ -8,11 +8,13 @@ import (
 	"echo9/cachefs/order"
 	"echo9/internal/cut"
 	"echo9/internal/wire"
+	"echo9/p9client"
 )
 
 // sending is a cut on its way, in parts that fit the msize.
 type sending struct {
 	batch  *batch
+	conn   *p9client.Conn
 	number uint64
 	seqs   []uint64
 	ops    []*order.Op
@@ -26,15 +28,18 @@ type sending struct {
 	waiting int // parts without an answer
 	results chan error
 	replies []wire.Rcommit
+
+	// settled, guarded by fs.mu: what became of it is known from elsewhere, and was taken in.
+	settled bool
 }
 
 // prepare makes the messages of the cut, once; the last one has no fence yet.
-func (s *sending) prepare(msize int) {
+func (s *sending) prepare() {
 	if s.net != nil {
 		return
 	}
 	s.net = order.NetEffect(s.ops)
-	s.parts, s.origin = splitCut(s.number, len(s.net.Fence), s.net.Records, msize)
+	s.parts, s.origin = splitCut(s.number, len(s.net.Fence), s.net.Records, int(s.conn.Msize()))
 	s.again()
 }
 
@@ -44,7 +49,7 @@ func (s *sending) again() {
 	s.results, s.replies = make(chan error, len(s.parts)), make([]wire.Rcommit, len(s.parts))
 }
 
-// wait waits for the answers to all that was sent. Nobody needs them: an error ends the connection anyhow.
+// wait waits for the answers to all that was sent. Nobody needs them.
 func (s *sending) wait() {
 	for ; s.waiting > 0; s.waiting-- {
 		<-s.results
@@ -59,7 +64,10 @@ func (f *FS) sendParts(s *sending, n int) {
 	for ; s.sent < n; s.sent++ {
 		f.stats.messages.Add(1)
 		s.waiting++
-		f.conn.Go(s.parts[s.sent], &s.replies[s.sent], func(err error) { s.results <- err })
+		s.conn.Go(s.parts[s.sent], &s.replies[s.sent], func(err error) {
+			f.stats.replies.Add(1)
+			s.results <- err
+		})
 	}
 }
 
@@ -132,7 +140,7 @@ func (f *FS) stage(s *sending) {
 	for _, op := range s.ops {
 		busy += int64(len(op.Bytes))
 	}
-	if f.ahead != nil || f.dead != nil || len(f.demands) > 0 || len(f.suspects) > 0 || f.opt.Mutant == mutantWrongOrder ||
+	if f.ahead != nil || f.dead != nil || !f.online || s.settled || len(f.demands) > 0 || len(f.suspects) > 0 || f.opt.Mutant == mutantWrongOrder ||
 		f.log.Totals().Bytes-busy < f.opt.CutBytes {
 		f.mu.Unlock()
 		return
@@ -140,7 +148,7 @@ func (f *FS) stage(s *sending) {
 	next := f.begin(f.background("amount", 0), s.number+1)
 	f.ahead = next
 	f.mu.Unlock()
-	next.prepare(int(f.conn.Msize()))
+	next.prepare()
 	f.sendParts(next, len(next.parts)-1)
 }
 

@@ -5,10 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"syscall"
+	"slices"
 	"time"
 
 	"echo9/internal/wire"
+	"echo9/p9client"
 	"echo9/tokens"
 )
 
@@ -21,41 +22,49 @@ const (
 	lowIDs = 512
 )
 
-var errNoLease = errors.New("the lease ran out and the session has to be resumed")
-
 func (f *FS) openSession(ctx context.Context) error {
 	rand.Read(f.client[:])
 	rand.Read(f.secret[:])
 	t := &wire.Tsession{Flags: wire.SessionAnyUser, Client: f.client, Secret: f.secret, Aname: f.opt.Aname, Name: f.opt.Name}
 	sent := f.clock()
-	if err := f.call(ctx, t, &f.session, nil); err != nil {
+	if err := f.callOn(ctx, f.conn, t, &f.session, nil); err != nil {
 		return fmt.Errorf("opening a session: %w", err)
 	}
 	f.mu.Lock()
 	f.leased(sent, f.session.Lease)
 	f.setTime(f.session.Time)
 	f.ids = f.session.IDs
+	f.number, f.epoch = f.session.Session, f.session.Epoch
 	f.root = f.nodeFor(f.session.Root)
 	f.idle.remove(f.root)
 	f.nextCut = f.session.LastCut + 1
 	f.mu.Unlock()
-
-	f.rootFid = f.conn.NewFid()
-	bind := &wire.Tbind{Fid: f.rootFid, ID: f.session.Root.Path, UID: wire.NoUID, Flags: wire.BindNoOpen}
-	if f.session.UID != wire.NoUID {
-		bind.UID = f.session.UID
-	} else {
-		bind.UID = f.opt.Cred.UID
-	}
-	if err := f.call(ctx, bind, new(wire.Rbind), nil); err != nil {
-		return fmt.Errorf("binding the root: %w", err)
+	if err := f.bindRoot(ctx, f.conn); err != nil {
+		return err
 	}
 	for range postedRecalls {
-		f.postRecall()
+		f.postRecall(f.conn)
 	}
+	f.online = true
 	f.workers.Add(2)
-	go f.renewLoop()
+	go f.keepLink()
 	go f.commitLoop()
+	return nil
+}
+
+// bindRoot binds a fid to the root.
+func (f *FS) bindRoot(ctx context.Context, conn *p9client.Conn) error {
+	uid := f.session.UID
+	if uid == wire.NoUID {
+		uid = f.opt.Cred.UID
+	}
+	d, err := f.bindOn(ctx, conn, f.session.Root.Path, uid, wire.BindNoOpen)
+	if err != nil {
+		return fmt.Errorf("binding the root: %w", err)
+	}
+	f.mu.Lock()
+	f.rootFid = d
+	f.mu.Unlock()
 	return nil
 }
 
@@ -89,10 +98,6 @@ func (f *FS) waitFor(ctx context.Context, ch <-chan struct{}) error {
 	}
 }
 
-func interrupted(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", syscall.EINTR, context.Cause(ctx))
-}
-
 func (f *FS) poke(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -117,49 +122,40 @@ func (f *FS) setTime(server int64) {
 	}
 }
 
-// renewLoop keeps the lease, and fetches ids.
-func (f *FS) renewLoop() {
-	defer f.workers.Done()
-	every := max(time.Duration(f.session.Lease)*time.Millisecond/4, 10*time.Millisecond)
-	timer := time.NewTimer(every)
-	defer timer.Stop()
-	for {
-		select {
-		case <-f.ended:
-			return
-		case <-f.conn.Done():
-			f.fail(fmt.Errorf("the connection to the server is gone: %w", f.conn.Err()))
-			return
-		case <-timer.C:
-		case <-f.renew:
-		}
-		f.renewOnce()
-		timer.Reset(every)
-	}
-}
-
-func (f *FS) renewOnce() {
+// askRenewal asks for the lease to be renewed, and for ids when there are few, and gives where the answer comes; none
+// comes when the connection ends.
+func (f *FS) askRenewal(conn *p9client.Conn) chan linkEvent {
 	t := &wire.Trenew{}
 	f.mu.Lock()
 	if f.log.Totals().Ops > 0 {
 		t.Flags |= wire.RenewPending
 	}
-	wantIDs := f.ids.Count+f.nextIDs.Count < lowIDs
-	if wantIDs {
+	if f.ids.Count+f.nextIDs.Count < lowIDs {
 		t.Flags |= wire.RenewIDs
 	}
 	f.mu.Unlock()
 	r := new(wire.Rrenew)
 	sent := f.clock()
-	err := f.call(context.Background(), t, r, nil)
-	switch {
-	case err != nil:
-		f.fail(fmt.Errorf("renewing the lease: %w", err))
-		return
-	case r.Resume:
-		f.fail(errNoLease)
-		return
-	}
+	answer := make(chan linkEvent, 1)
+	f.stats.messages.Add(1)
+	conn.Go(t, r, func(err error) {
+		f.stats.replies.Add(1)
+		switch {
+		case errors.Is(err, p9client.ErrEnded):
+		case err != nil: // the session has gone
+			f.hangUp(conn)
+		case r.Resume:
+			answer <- linkOver
+		default:
+			f.renewed(r, sent)
+			answer <- linkRenewed
+		}
+	})
+	return answer
+}
+
+// renewed takes an answer to Trenew in.
+func (f *FS) renewed(r *wire.Rrenew, sent int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.leased(sent, r.Lease)
@@ -197,16 +193,19 @@ func (f *FS) newID(t *turn) (uint64, error) {
 }
 
 // postRecall posts a Trecall, and another one when it has been answered.
-func (f *FS) postRecall() {
+func (f *FS) postRecall(conn *p9client.Conn) {
 	r := new(wire.Rrecall)
 	sent := f.clock()
-	f.conn.Go(&wire.Trecall{}, r, func(err error) {
-		if err != nil {
-			go f.fail(fmt.Errorf("waiting for recalls: %w", err))
-			return
+	conn.Go(&wire.Trecall{}, r, func(err error) {
+		switch {
+		case errors.Is(err, p9client.ErrEnded):
+		case err != nil: // the session has gone, or gone on to another connection
+			f.hangUp(conn)
+		default:
+			f.stats.replies.Add(1)
+			f.recalled(r, sent)
+			f.postRecall(conn)
 		}
-		f.recalled(r, sent)
-		f.postRecall()
 	})
 }
 
@@ -242,12 +241,14 @@ func (f *FS) giveBack(o tokens.HolderOutput) {
 	f.returns = append(f.returns, e)
 }
 
-// sendReturns sends what giveBack has collected. Called with f.mu held.
+// sendReturns sends what giveBack has collected, when requests go out. What has no answer when the connection
+// ends goes once more on the next one. Called with f.mu held.
 func (f *FS) sendReturns() {
-	if len(f.returns) == 0 {
+	if len(f.returns) == 0 || !f.online {
 		return
 	}
-	limit := (int(f.conn.Msize()) - wire.TreturnOverhead) / wire.ReturnElemSize
+	conn := f.conn
+	limit := (int(conn.Msize()) - wire.TreturnOverhead) / wire.ReturnElemSize
 	for len(f.returns) > 0 {
 		k := min(limit, len(f.returns))
 		t := &wire.Treturn{Tokens: f.returns[:k:k]}
@@ -255,11 +256,17 @@ func (f *FS) sendReturns() {
 		r := new(wire.Rreturn)
 		sent := f.clock()
 		f.stats.messages.Add(1)
-		f.conn.Go(t, r, func(err error) {
+		f.unreturned = append(f.unreturned, t)
+		conn.Go(t, r, func(err error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if errors.Is(err, p9client.ErrEnded) {
+				return
+			}
+			f.stats.replies.Add(1)
+			f.unreturned = slices.DeleteFunc(f.unreturned, func(u *wire.Treturn) bool { return u == t })
 			if err == nil {
-				f.mu.Lock()
 				f.leased(sent, r.Lease)
-				f.mu.Unlock()
 			}
 		})
 	}
@@ -270,7 +277,7 @@ var errClosed = errors.New("the file system is closed")
 
 // endSession tells the server that the session is over: all that it holds is free.
 func (f *FS) endSession(ctx context.Context) error {
-	t := &wire.Tsession{Flags: wire.SessionEnd, Client: f.client, Secret: f.secret, Epoch: f.session.Epoch, Aname: f.opt.Aname, Name: f.opt.Name}
+	t := &wire.Tsession{Flags: wire.SessionEnd, Client: f.client, Secret: f.secret, Aname: f.opt.Aname, Name: f.opt.Name}
 	if err := f.call(ctx, t, new(wire.Rsession), nil); err != nil {
 		return fmt.Errorf("ending the session: %w", err)
 	}

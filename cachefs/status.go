@@ -17,6 +17,7 @@ import (
 
 type stats struct {
 	messages atomic.Int64 // sent, whatever they are
+	replies  atomic.Int64 // that came
 	asks     int
 	fetches  int
 	recalls  int
@@ -151,7 +152,7 @@ func (f *FS) Status() Status {
 		LastSeq: f.lastSeq, FirstSeq: f.log.Oldest(),
 		Waiting: f.waiting(), Asking: f.asking(now),
 		Tokens: f.holder.Len(), Objects: len(f.nodes), CachedBytes: f.lru.bytes, DirtyLimit: f.opt.Dirty, CacheLimit: f.opt.Cache,
-		Lease: time.Duration(f.holder.LeaseLeft(now)), Session: f.session.Session,
+		Lease: time.Duration(f.holder.LeaseLeft(now)), Session: f.number,
 		Messages: f.stats.messages.Load(), Cuts: f.stats.cuts, Records: f.stats.records,
 		Updates: f.stats.ops, Landed: f.stats.landed, Recalls: f.stats.recalls, Lost: f.stats.lost,
 		Events: append([]Event(nil), f.events[max(0, len(f.events)-20):]...),
@@ -238,6 +239,8 @@ func (f *FS) Wait(ctx context.Context, progress func(pending int, bytes int64)) 
 	d := &demand{why: "sync", upTo: f.lastSeq}
 	f.queue(d)
 	f.mu.Unlock()
+	ctx, stop := f.softly(ctx)
+	defer stop()
 	for {
 		f.mu.Lock()
 		total, moved := f.log.Totals(), f.progress
@@ -285,6 +288,8 @@ func (f *FS) Close(ctx context.Context) error {
 	f.closing = true
 	f.mu.Unlock()
 	if dead == nil {
+		// A server that is away finds out by itself, when the lease is over.
+		ctx, cancel := context.WithTimeout(ctx, max(time.Duration(f.session.Lease)*time.Millisecond, time.Second))
 		if err == nil {
 			// The server keeps in mind what it was told last: that something is pending.
 			err = f.call(ctx, &wire.Trenew{}, new(wire.Rrenew), nil)
@@ -292,9 +297,9 @@ func (f *FS) Close(ctx context.Context) error {
 		if e := f.endSession(ctx); err == nil {
 			err = e
 		}
+		cancel()
 	}
 	f.fail(errClosed)
-	f.conn.Close()
 	f.workers.Wait()
 	return err
 }

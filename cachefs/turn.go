@@ -45,6 +45,8 @@ type turn struct {
 func (fs *FS) do(ctx context.Context, cred *p9srv.Cred, step func(t *turn) error) error {
 	t := &turn{fs: fs, cred: cred}
 	defer t.leave()
+	ctx, stop := fs.softly(ctx)
+	defer stop()
 	for {
 		err := t.try(step)
 		if !errors.Is(err, errAgain) {
@@ -414,6 +416,9 @@ func (fs *FS) ask(ctx context.Context, t *turn, asked []wire.GrantElem) error {
 	delete(fs.questions, req)
 	if err != nil {
 		fs.holder.Drop(req)
+		if errors.Is(err, syscall.ESTALE) && !fs.holder.Valid(fs.clock()) {
+			return nil // the lease was over: once it is good again the step finds out
+		}
 		return err
 	}
 	t.req = req

@@ -339,24 +339,30 @@ func (f *FS) fetchXattr(ctx context.Context, n *node, name string, gen tokens.Ge
 }
 
 func (f *FS) readXattr(ctx context.Context, n *node, name string) ([]byte, error) {
-	fid, err := f.bind(ctx, n.id, f.actor(), wire.BindNoOpen)
-	if err != nil {
+	var value []byte
+	err := f.onFid(ctx, n.id, func(d fid) (err error) {
+		if value, err = f.readXattrOn(ctx, d, name); err != nil {
+			return fmt.Errorf("extended attribute %q of object %d: %w", name, n.id, err)
+		}
+		return nil
+	})
+	return value, err
+}
+
+func (f *FS) readXattrOn(ctx context.Context, d fid, name string) ([]byte, error) {
+	r := new(wire.Rxattrwalk)
+	x := fid{d.conn, d.conn.NewFid()}
+	if err := f.callOn(ctx, d.conn, &wire.Txattrwalk{Fid: d.n, NewFid: x.n, Name: name}, r, nil); err != nil {
+		d.conn.FreeFid(x.n)
 		return nil, err
 	}
-	defer f.clunk(fid)
-	r := new(wire.Rxattrwalk)
-	xfid := f.conn.NewFid()
-	if err := f.call(ctx, &wire.Txattrwalk{Fid: fid, NewFid: xfid, Name: name}, r, nil); err != nil {
-		f.conn.FreeFid(xfid)
-		return nil, fmt.Errorf("extended attribute %q of object %d: %w", name, n.id, err)
-	}
-	defer f.clunk(xfid)
+	defer f.clunk(x)
 	value := make([]byte, 0, min(r.Size, 1<<20))
 	for uint64(len(value)) < r.Size {
-		want := min(r.Size-uint64(len(value)), uint64(wire.MaxRead(f.conn.Msize())), 1<<20)
+		want := min(r.Size-uint64(len(value)), uint64(wire.MaxRead(d.conn.Msize())), 1<<20)
 		rd := new(wire.Rread)
-		if err := f.call(ctx, &wire.Tread{Fid: xfid, Offset: uint64(len(value)), Count: uint32(want)}, rd, nil); err != nil {
-			return nil, fmt.Errorf("extended attribute %q of object %d: %w", name, n.id, err)
+		if err := f.callOn(ctx, d.conn, &wire.Tread{Fid: x.n, Offset: uint64(len(value)), Count: uint32(want)}, rd, nil); err != nil {
+			return nil, err
 		}
 		if len(rd.Data) == 0 {
 			break

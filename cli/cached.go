@@ -22,6 +22,8 @@ func cacheFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "write-behind", Value: 5 * time.Second, Usage: "with --writes behind, send changes that are older"},
 		&cli.StringFlag{Name: "dirty", Value: "256MiB", Usage: "with `SIZE` of data that is not at the server, writers wait"},
 		&cli.StringFlag{Name: "cache", Value: "1GiB", Usage: "keep at most `SIZE` of file data in memory besides"},
+		&cli.BoolFlag{Name: "hard", Usage: "while the server is away, wait for it, however long it takes; that is so without --soft"},
+		&cli.DurationFlag{Name: "soft", Usage: "while the server is away and what is cached cannot be vouched for any more, fail with an I/O error after `TIME` (30s, say); changes that are made already are kept and sent all the same"},
 	}
 }
 
@@ -38,6 +40,9 @@ func cacheOptions(c *cli.Context) (cachefs.Options, error) {
 	o := cachefs.Options{Aname: c.String("aname"), WriteBehind: c.Duration("write-behind"), Logf: logger(c.App.ErrWriter)}
 	if o.WriteBehind <= 0 {
 		return o, usageError("%s: --write-behind %v: say how old changes may become, or --writes sync", c.Command.Name, o.WriteBehind)
+	}
+	if o.Soft = c.Duration("soft"); c.IsSet("soft") && (o.Soft <= 0 || c.Bool("hard")) {
+		return o, usageError("%s: --soft %v: say how long to wait for a server that is away, or --hard for ever, and not both", c.Command.Name, o.Soft)
 	}
 	var err error
 	if o.Writes, err = cachefs.ParseWrites(c.String("writes")); err != nil {
@@ -69,6 +74,7 @@ func openCached(c *cli.Context, addr string, o cachefs.Options) (*cached, error)
 	if err != nil {
 		return nil, connectError(ctx, c, addr, err)
 	}
+	o.Dial = func(ctx context.Context) (*p9client.Conn, error) { return p9client.DialConn(ctx, addr, opt) }
 	b, err := cacheConn(ctx, conn, opt, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)

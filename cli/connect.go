@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -53,6 +54,9 @@ func connectSession(c *cli.Context) (*session, error) {
 	return s, nil
 }
 
+// scriptPatience is how long a command waits for a server that went away.
+const scriptPatience = 30 * time.Second
+
 // connectScript connects for many commands: with a cache that writes behind,
 // if the server can and the flags do not say no.
 func connectScript(c *cli.Context) (*session, error) {
@@ -63,7 +67,7 @@ func connectScript(c *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := openCached(c, addr, cachefs.Options{Aname: c.String("aname"), Logf: logger(c.App.ErrWriter)})
+	b, err := openCached(c, addr, cachefs.Options{Aname: c.String("aname"), Soft: scriptPatience, Logf: logger(c.App.ErrWriter)})
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,10 @@ type Options struct {
 // ErrClosed is the error of a Conn that was closed by its own side.
 var ErrClosed = errors.New("connection closed")
 
+// ErrEnded is wrapped by the error of each request that is not answered because its connection has ended: for any reason,
+// ErrClosed among them.
+var ErrEnded = errors.New("the connection has ended")
+
 // errFlushed ends a request that was cancelled before the server had answered it.
 var errFlushed = fmt.Errorf("request flushed: %w", syscall.EINTR)
 
@@ -104,6 +108,10 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // Done is closed when the connection has ended; Err then tells why.
 func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Finished is closed when the connection has ended and all that was pending has been told: no done function of
+// an earlier Go runs any more.
+func (c *Conn) Finished() <-chan struct{} { return c.finished }
 
 // Err tells why the connection ended; nil while it lives.
 func (c *Conn) Err() error {
@@ -292,4 +300,4 @@ type connError struct{ err error }
 func (e *connError) Error() string { return e.err.Error() }
 
 // Unwrap gives EIO first: that is what a program sees.
-func (e *connError) Unwrap() []error { return []error{syscall.EIO, e.err} }
+func (e *connError) Unwrap() []error { return []error{syscall.EIO, e.err, ErrEnded} }

@@ -20,7 +20,7 @@ const (
 // predecessor is w, no operation comes after w alone, and each ideal that holds
 // one of the two could hold both. The result is as old as w.
 //
-// With policy Total w must be the last operation of all.
+// Nothing is merged over a Mark. With policy Total w must be the last operation of all.
 func (l *Log) coalesce(op *Op) uint64 {
 	if op.Kind != Write || len(op.Reads) != 0 {
 		return 0
@@ -31,7 +31,7 @@ func (l *Log) coalesce(op *Op) uint64 {
 	}
 	n := c.writer
 	w := n.op
-	if w.Kind != Write || n.state != pending || w.UID != op.UID || w.Owner != op.Owner || len(w.Reads) != 0 {
+	if n.seq < l.marked || w.Kind != Write || n.state != pending || w.UID != op.UID || w.Owner != op.Owner || len(w.Reads) != 0 {
 		return 0
 	}
 	between := len(c.readers) > 0 || l.barrier.live() && l.barrier.seq > n.seq || l.policy == Total && l.last != n

@@ -41,6 +41,7 @@ type Log struct {
 	// voids are the lost ones, in sequence.
 	orders, voids []*node
 	cuts          []flight
+	marked        uint64 // nothing is merged into what is older
 	total         Totals
 	stamp         uint64
 	stack         []*node

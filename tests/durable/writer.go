@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"echo9/cachefs"
+	"echo9/p9client"
 	"echo9/p9srv"
 )
 
@@ -37,7 +38,12 @@ func (w writer) run(ctx context.Context, acked func(rounds uint64) error) error 
 	// So that a round is one cut, whatever is in it.
 	var mu sync.Mutex
 	var cuts []string // of the round, and why they went
-	fs, err := cachefs.Open(ctx, w.addr, cachefs.Options{
+	conn, err := p9client.DialConn(ctx, w.addr, p9client.Options{Extension: true})
+	if err != nil {
+		return fmt.Errorf("client %d: %w", w.client, err)
+	}
+	// It does not connect again: its end is the server's.
+	fs, err := cachefs.OpenConn(ctx, conn, cachefs.Options{
 		WriteBehind: time.Hour, CutOps: 16000, CutBytes: 16 << 20,
 		Hooks: cachefs.Hooks{Commit: func(c cachefs.CutInfo) {
 			mu.Lock()

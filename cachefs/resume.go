@@ -1,0 +1,232 @@
+package cachefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"echo9/cachefs/order"
+	"echo9/internal/wire"
+	"echo9/p9client"
+	"echo9/tokens"
+)
+
+// refusedSession is why a server will not have the session any more: there is no use in asking again.
+type refusedSession struct{ err error }
+
+func (e *refusedSession) Error() string { return "the server refuses the session: " + e.err.Error() }
+func (e *refusedSession) Unwrap() error { return e.err }
+
+// resumption is what Rsession said, for the steps that follow.
+type resumption struct {
+	reply     wire.Rsession
+	forgotten bool // the server does not know the session: it is a new one
+	restarted bool // it has another epoch
+	lost      int  // updates
+}
+
+// resume goes on with the session on conn: a new connection, or the present one when the lease was over at the server. Until
+// it is done no request goes out but its own. The order of the steps is that of docs/faults.md.
+func (f *FS) resume(ctx context.Context, conn *p9client.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, resumeTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	same := f.pause(conn)
+	f.mu.Lock()
+	t := &wire.Tsession{
+		Flags: wire.SessionResume | wire.SessionAnyUser, Client: f.client, Secret: f.secret,
+		Epoch: f.epoch, LastCut: f.nextCut - 1, Aname: f.opt.Aname, Name: f.opt.Name,
+	}
+	f.mu.Unlock()
+	var s resumption
+	sent := f.clock()
+	err := f.rpc(conn, t, &s.reply, func() { f.resumed(&s, sent) })
+	switch {
+	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOENT):
+		return &refusedSession{err}
+	case err != nil:
+		return fmt.Errorf("resuming the session: %w", err)
+	case s.reply.UID != f.session.UID || s.reply.Root.Path != f.session.Root.Path:
+		return &refusedSession{fmt.Errorf("it is another user's, or another tree: %w", syscall.ESTALE)}
+	}
+	if !same {
+		if err := f.bindRoot(context.Background(), conn); err != nil {
+			return err
+		}
+	}
+	if err := f.claimLocks(conn); err != nil {
+		return err
+	}
+	if s.restarted && !s.forgotten {
+		if err := f.reclaim(conn); err != nil {
+			return err
+		}
+	}
+	if !same {
+		for range postedRecalls {
+			f.postRecall(conn)
+		}
+	}
+	f.back(conn, &s)
+	return nil
+}
+
+// rpc is a request of a resumption: it ends when the connection does.
+func (f *FS) rpc(conn *p9client.Conn, t, r wire.Message, onReply func()) error {
+	return f.callOn(context.Background(), conn, t, r, onReply)
+}
+
+// pause has requests wait, and tells whether conn is the present connection. Then it waits until the cut that is
+// under way on it was answered: what Rsession says is said of a session at rest.
+func (f *FS) pause(conn *p9client.Conn) (same bool) {
+	f.mu.Lock()
+	f.online = false
+	same = f.conn == conn
+	for same && f.flying != nil && f.dead == nil {
+		ch := f.progress
+		f.mu.Unlock()
+		select {
+		case <-ch:
+		case <-f.ended:
+		case <-conn.Done():
+			return same // the cut waits for what the next connection tells
+		}
+		f.mu.Lock()
+	}
+	f.mu.Unlock()
+	if same {
+		f.unstage()
+	}
+	return same
+}
+
+// resumed takes Rsession in: first which cut was applied last, then what was lost.
+func (f *FS) resumed(s *resumption, sent int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.settle()
+	defer f.wakeCommitted()
+	r := &s.reply
+	s.forgotten = r.Flags&wire.SessionResume == 0
+	s.restarted = r.Epoch != f.epoch
+	before := f.stats.lost
+	flying := f.flying
+	f.settleCuts(r.LastCut)
+	f.number, f.epoch = r.Session, r.Epoch
+	if s.forgotten {
+		f.forgotten(flying, r)
+	} else {
+		if s.restarted {
+			f.newEpoch()
+		}
+		f.lostTokens(r.Lost)
+	}
+	s.lost = f.stats.lost - before
+	f.leased(sent, r.Lease)
+	f.setTime(r.Time)
+}
+
+// lostTokens takes in what went to others while the session was away. Called with f.mu held.
+func (f *FS) lostTokens(lost []wire.LostToken) {
+	var seqs []uint64
+	for _, l := range lost {
+		left := tokens.Mode(l.Left)
+		f.holder.Lost(l.ID, left)
+		touch := order.ByWrite
+		if left == tokens.None {
+			touch |= order.ByRead
+		}
+		seqs = append(seqs, f.log.Touching(touch, l.ID)...)
+		n := f.nodes[l.ID]
+		if n == nil || l.ID == tokens.DirMove {
+			continue
+		}
+		n.mine = false
+		if left == tokens.None {
+			f.suspect(n)
+		}
+	}
+	f.drop(f.log.Successors(seqs...), syscall.EIO, reasonTaken, false)
+}
+
+const reasonTaken = "the right to change it went to somebody else"
+
+// forgotten takes in that the server does not know the session any more: all is lost but what was applied. Called with f.mu held.
+func (f *FS) forgotten(flying *sending, r *wire.Rsession) {
+	reason := "the server has forgotten the session"
+	if flying != nil && flying.number > r.LastCut {
+		reason = "in doubt: the server has forgotten the session, and what was on its way may have come through"
+	}
+	for _, t := range f.holder.Held(nil) {
+		f.holder.Lost(t.ID, tokens.None)
+	}
+	f.drop(f.log.Since(0), syscall.EIO, reason, false)
+	for id, n := range f.nodes {
+		if n.gone || id == tokens.DirMove {
+			continue
+		}
+		n.mine = false
+		if n.kept {
+			n.kept = false
+			if n.attr.Nlink == 0 { // nobody keeps it
+				n.gone = true
+				n.lost++
+			}
+		}
+		f.suspect(n)
+	}
+	f.forgetAbove()
+	f.returns, f.unreturned = nil, nil
+	f.ids, f.nextIDs = r.IDs, wire.IDRange{}
+	close(f.idsCh)
+	f.idsCh = make(chan struct{})
+	f.loseLocks()
+	f.event("the server has forgotten the session: it begins anew")
+}
+
+// back lets requests go out on conn.
+func (f *FS) back(conn *p9client.Conn, s *resumption) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conn, f.online, f.wantResume, f.told = conn, true, false, false
+	var again []wire.ReturnElem
+	for _, t := range f.unreturned {
+		again = append(again, t.Tokens...)
+	}
+	f.returns, f.unreturned = append(again, f.returns...), nil
+	close(f.upCh)
+	f.upCh = make(chan struct{})
+	f.settle()
+	f.poke(f.kick)
+	f.wakeCommitted()
+	what := "the connection is back"
+	switch {
+	case s.forgotten:
+	case s.restarted:
+		what = "the server has started again, and the session goes on"
+	}
+	if s.lost > 0 {
+		what += fmt.Sprintf(": %d updates were lost", s.lost)
+	}
+	f.event("%s", what)
+}
+
+// resumeSoon has the session resumed on the connection that is there. Called with f.mu held.
+func (f *FS) resumeSoon() {
+	f.wantResume = true
+	f.poke(f.renew)
+}
+
+// keptOpen are the returns that tell a server, again, what is open here and not held. Called with f.mu held.
+func (f *FS) keptOpen() []wire.ReturnElem {
+	var all []wire.ReturnElem
+	for id, n := range f.nodes {
+		if n.kept && !n.gone && !n.fresh && f.holder.Mode(id) == tokens.None {
+			all = append(all, wire.ReturnElem{ID: id, Keep: uint8(tokens.None), Flags: wire.ReturnOpen})
+		}
+	}
+	slices.SortFunc(all, func(a, b wire.ReturnElem) int { return int(int64(a.ID) - int64(b.ID)) })
+	return all
+}
