@@ -52,6 +52,8 @@ func serverFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "ro", Usage: "refuse every change"},
 		&cli.DurationFlag{Name: "lease", Value: 10 * time.Second, Usage: "how long a client that has gone silent keeps its tokens"},
+		&cli.DurationFlag{Name: "grace", Usage: "how long the clients of before are awaited after a start, at most (default: the lease)"},
+		&cli.DurationFlag{Name: "courtesy", Value: 24 * time.Hour, Usage: "how long a client that has gone silent may come back to what nobody else wanted"},
 		&cli.StringFlag{Name: "state", Usage: "the server's private `DIR`ectory, on the same file system (default: .echo9 in the export)"},
 		&cli.StringFlag{Name: "durability", Value: "cut", Usage: "what a change that a client was told is durable survives: cut (a power failure) or os (the end of this process only: for scratch trees)"},
 		&cli.BoolFlag{Name: "trace", Usage: "print every message of the wire on stderr"},
@@ -100,7 +102,14 @@ func openExport(c *cli.Context, dir string, users p9srv.Users) (*export, error) 
 	if err != nil {
 		return nil, exportError(err)
 	}
-	authority := p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Users: users, Lease: c.Duration("lease"), Logf: logf})
+	authority := p9srv.NewAuthority(p9srv.AuthorityConfig{
+		Backend: fs, Users: users, Lease: c.Duration("lease"), Grace: c.Duration("grace"), Courtesy: c.Duration("courtesy"), Logf: logf,
+		Noticef: logger(c.App.ErrWriter),
+	})
+	if err := authority.Restore(); err != nil {
+		authority.Close()
+		return nil, errors.Join(fmt.Errorf("serve %s: %w", fs.Dir(), err), fs.Close())
+	}
 	cfg := p9srv.Config{Backend: fs, Authority: authority, Users: users, Logf: logf}
 	if c.Bool("trace") {
 		cfg.Trace = tracer(c.App.ErrWriter)

@@ -9,6 +9,7 @@ import (
 
 	"echo9/internal/boottime"
 	"echo9/internal/wire"
+	"echo9/p9srv/stable"
 	"echo9/tokens"
 )
 
@@ -24,10 +25,13 @@ type AuthorityConfig struct {
 	// RecallDeadline is how long a session may be without progress while something is recalled
 	// from it (default a fifth of Lease).
 	RecallDeadline time.Duration
+	// Grace is how long sessions of the server's earlier life are awaited after Restore (default and least: Lease).
+	Grace time.Duration
 	// Courtesy is how long a session that is gone and whose lease is over is remembered, while
-	// nobody wants what it holds (default 1 h).
+	// nobody wants what it holds (default 24 h).
 	Courtesy time.Duration
-	// Epoch numbers the lives of the server (default: the time of its start).
+	// Epoch numbers the lives of the server (default: the seconds since 1970 at its start; Restore takes a later
+	// one than the last).
 	Epoch uint64
 	// MaxCutBytes and MaxCutRecords bound a cut (default 32 MiB and 65,536).
 	MaxCutBytes, MaxCutRecords int
@@ -40,6 +44,9 @@ type AuthorityConfig struct {
 	// Tokens are further settings of the token manager; its times are set from those above.
 	Tokens tokens.Config
 	Logf   func(format string, args ...any)
+	// Noticef gets what an administrator should know in any case: the grace period, clients that died with work
+	// pending. It goes to Logf if this is nil.
+	Noticef func(format string, args ...any)
 }
 
 // Authority is the shell around the token manager: it admits the operations of
@@ -72,8 +79,17 @@ type Authority struct {
 	opening     int   // sessions that are about to be
 	ending      int   // sessions that are gone, but for a cut that is being applied
 	recallMax   int64 // the longest that a token took to come back
-	ticking     bool
-	closed      bool
+
+	store      Sessions                         // nil: sessions end with the Authority
+	revoking   map[tokens.ReqID][]stable.Record // what the present step took, for whom
+	grace      bool
+	graceSaid  bool // that somebody waits for its end
+	awaited    int  // sessions, when it began
+	afterGrace []*ask
+	deaths     []stable.Death
+
+	ticking bool
+	closed  bool
 	// What is to be done when mu is free: filled under mu, emptied by unlock.
 	todo  []func()
 	kicks []*conn
@@ -91,11 +107,15 @@ const (
 	mutantNoBusy           // a cut is said to be applied before it is
 	mutantSkipFence        // the fence need not name what is touched
 	mutantNoAdmit          // plain operations do not wait for tokens
+	mutantNoRecord         // what must be durable is not waited for
+	mutantNoGrace          // there is no grace period
+	mutantNoMissed         // who missed it is not recorded
+	mutantKeepLocks        // locks that were taken may be claimed
 )
 
 // counters count what has happened.
 type counters struct {
-	plain, plainWaited, grants, recalls, returns, applied, refused, fenced, expired, revoked atomic.Uint64
+	plain, plainWaited, grants, recalls, returns, applied, refused, fenced, expired, revoked, stale atomic.Uint64
 }
 
 // NewAuthority makes an Authority without sessions.
@@ -112,11 +132,15 @@ func NewAuthority(cfg AuthorityConfig) *Authority {
 	if cfg.RecallDeadline <= 0 {
 		cfg.RecallDeadline = cfg.Lease / 5
 	}
+	if cfg.Noticef == nil {
+		cfg.Noticef = cfg.Logf
+	}
+	cfg.Grace = max(cfg.Grace, cfg.Lease)
 	if cfg.Courtesy <= 0 {
-		cfg.Courtesy = time.Hour
+		cfg.Courtesy = 24 * time.Hour
 	}
 	if cfg.Epoch == 0 {
-		cfg.Epoch = uint64(time.Now().UnixNano())
+		cfg.Epoch = uint64(time.Now().Unix())
 	}
 	def := func(v *int, d int) {
 		if *v <= 0 {
@@ -136,8 +160,9 @@ func NewAuthority(cfg AuthorityConfig) *Authority {
 		cfg.Logf = func(string, ...any) {}
 	}
 	cfg.Tokens.Lease, cfg.Tokens.RecallDeadline = int64(cfg.Lease), int64(cfg.RecallDeadline)
+	cfg.Tokens.Grace = int64(cfg.Grace)
 	a := &Authority{
-		cfg: cfg, m: tokens.NewManager(cfg.Tokens, 0), asks: map[tokens.ReqID]*ask{},
+		cfg: cfg, m: tokens.NewManager(cfg.Tokens, firstGen(cfg.Epoch)), asks: map[tokens.ReqID]*ask{},
 		sessions: map[uint64]*session{}, clients: map[[16]byte]*session{}, started: cfg.Clock(),
 	}
 	return a
@@ -169,6 +194,7 @@ func (a *Authority) step(in tokens.Input) {
 	for i := range outs {
 		a.do(&outs[i])
 	}
+	a.recordRevoked()
 }
 
 // later has f done by a goroutine of its own when mu is free. mu is held.
@@ -202,10 +228,21 @@ func (a *Authority) do(o *tokens.Output) {
 			a.recall(s, o)
 		}
 	case tokens.OutRevoked:
-		a.count.revoked.Add(1)
-		if s != nil {
-			a.event(s, "session %s: lost object %d (generation %d, %v left): its lease is over and somebody wants it", s.label(), o.ID, o.Gen, o.Keep)
+		a.revoked(s, o)
+	case tokens.OutMissed:
+		ids := make([]uint64, len(o.Missed))
+		for i, id := range o.Missed {
+			ids[i] = uint64(id)
 		}
+		a.recordMissed(ids)
+	case tokens.OutGraceOver:
+		a.graceEnds()
+	case tokens.OutForget:
+		told := stable.Record{Kind: stable.Told, Session: uint64(o.Session)}
+		for _, l := range o.Lost {
+			told.Lost = append(told.Lost, stable.Lost{ID: l.ID, Left: uint8(l.Left)})
+		}
+		a.note(told)
 	case tokens.OutCommitGo:
 		a.commitGo(s, o.Session, o.Cut)
 	case tokens.OutCommitRefused:
@@ -269,12 +306,17 @@ func (a *Authority) tick() {
 	}
 }
 
-// Close ends all sessions, without waiting for anybody. Their connections should be gone.
+// Close ends all sessions, without waiting for anybody; those that are kept in stable storage can be resumed in
+// the server's next life. Their connections should be gone.
 func (a *Authority) Close() {
 	a.mu.Lock()
 	a.closed = true
 	for _, s := range a.sessions {
-		a.endSession(s, "the server ends")
+		if a.store == nil {
+			a.endSession(s, "the server ends")
+		} else {
+			s.proc.close()
+		}
 	}
 	a.unlock(nil)
 }

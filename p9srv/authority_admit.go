@@ -72,6 +72,7 @@ func (a *Authority) Admit(session uint64, elems []tokens.Elem, w Waker) (Ticket,
 	if !granted {
 		a.count.plainWaited.Add(1)
 		x.since = a.cfg.Clock()
+		a.someoneWaits()
 	}
 	a.unlock(connOf(w))
 	return x, granted

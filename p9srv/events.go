@@ -66,12 +66,21 @@ func (l *eventLog) last(n int, shown func(Event) bool) []Event {
 
 // event logs something of session s, or of none, and keeps it for the status. It may be called with Authority.mu held.
 func (a *Authority) event(s *session, format string, args ...any) {
+	a.cfg.Logf("%s", a.remember(s, format, args...))
+}
+
+// notice is event for what is told in any case.
+func (a *Authority) notice(s *session, format string, args ...any) {
+	a.cfg.Noticef("%s", a.remember(s, format, args...))
+}
+
+func (a *Authority) remember(s *session, format string, args ...any) string {
 	text, uid := fmt.Sprintf(format, args...), wire.NoUID
 	if s != nil {
 		uid = s.owner()
 	}
 	a.events.add(Event{time.Now(), uid, text})
-	a.cfg.Logf("%s", text)
+	return text
 }
 
 // owner is the user whose the session is.

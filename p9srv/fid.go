@@ -180,6 +180,11 @@ func (c *conn) dropAllFids() {
 	c.mu.Lock()
 	all := c.fids
 	c.fids = map[uint32]*fid{}
+	for _, f := range all {
+		if f.cred.Session != 0 {
+			f.owners = nil // a session's locks outlive its connections
+		}
+	}
 	c.mu.Unlock()
 	for _, f := range all {
 		if err := f.end(c); err != nil {

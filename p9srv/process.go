@@ -1,8 +1,11 @@
 package p9srv
 
 import (
+	"bytes"
+	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +60,37 @@ func (p *process) wait() bool {
 		return dead
 	})
 	return err == nil && dead
+}
+
+// procName names a client's process among all that ever ran on this machine, "" if it is none of those.
+func procName(peer Peer) string {
+	if !peer.HasCred || peer.PID <= 0 {
+		return ""
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", peer.PID))
+	if err != nil {
+		return ""
+	}
+	// The name of the command, in parentheses, may have anything in it. The time of the start is the 20th after it.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 || fields[0] == "Z" {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %s", bytes.TrimSpace(boot), peer.PID, fields[19])
+}
+
+// lives tells whether the process of that name is there.
+func lives(name string) bool {
+	var boot, start string
+	var pid int
+	if n, err := fmt.Sscan(name, &boot, &pid, &start); n != 3 || err != nil {
+		return false
+	}
+	return procName(Peer{HasCred: true, PID: pid}) == name
 }
 
 // close lets go of the process.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"echo9/internal/wire"
+	"echo9/p9srv/stable"
 	"echo9/tokens"
 )
 
@@ -38,6 +39,20 @@ type session struct {
 	over     bool     // its lease is over, and that was said
 	ended    bool     // it is gone, but a cut of it is still being applied
 	pending  bool     // it said that it has work that is not committed
+	noted    bool     // and that is on record
+
+	// Of an earlier life of the server:
+	restored  bool
+	completed bool          // it has reclaimed all that it wants
+	missed    uint64        // the first epoch whose grace period it missed
+	unsure    bool          // for whom it may act has to be found out anew, from
+	wish      wire.Tsession // what it wished for
+
+	locks      bool                // its locks are those that it had before it was away
+	lostLocks  map[uint64]struct{} // but for these objects'
+	mustResume uint64              // it lost a lock on this object: nothing of it is applied until it resumes
+	leaving    bool                // it is being forgotten
+	deathTold  bool
 
 	ranges    []wire.IDRange
 	given     uint64 // ids in ranges
@@ -94,9 +109,15 @@ func (r *request) tsession() error {
 	}
 	if m.Flags&wire.SessionResume != 0 {
 		a.mu.Lock()
-		known := a.clients[m.Client] != nil
+		s := a.clients[m.Client]
+		unsure := s != nil && s.unsure
 		a.mu.Unlock()
-		if known {
+		if unsure {
+			if err := a.recheck(r, s, &m); err != nil {
+				return err
+			}
+		}
+		if s != nil {
 			return a.resume(r, &m)
 		}
 		// It is forgotten: the client gets a new one, which does not say that it was resumed.
@@ -109,7 +130,7 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 	c := r.c
 	s := &session{
 		a: a, client: m.Client, secret: m.Secret, name: m.Name, aname: m.Aname, conn: c, peer: c.peer, told: true,
-		cuts: map[uint64]*partialCut{}, committed: map[uint64]*partialCut{}, since: a.cfg.Clock(),
+		cuts: map[uint64]*partialCut{}, committed: map[uint64]*partialCut{}, since: a.cfg.Clock(), locks: true,
 	}
 	if err := a.whom(s, c, m); err != nil {
 		return err
@@ -127,10 +148,18 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 	// From here on plain operations ask the manager. Those that did not are waited for.
 	a.mu.Lock()
 	a.opening++
+	a.lastSession++
+	s.id = a.lastSession
+	s.cred.Session = s.id
+	ids := wire.IDRange{First: first, Count: a.cfg.IDs, Gen: uint64(a.m.NewGen())}
+	err = a.mayOpen(m)
 	a.unlock(c)
 	a.gate.mu.Lock()
 	a.gate.managed.Store(true)
 	a.gate.mu.Unlock()
+	if err == nil {
+		err = a.recorded(s.openRecords(m, ids)...)
+	}
 
 	a.mu.Lock()
 	defer func() {
@@ -138,30 +167,40 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 		a.checkGate()
 		a.unlock(c)
 	}()
+	if err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	if err := a.mayOpen(m); err != nil {
+		a.note(stable.Record{Kind: stable.End, Session: s.id})
+		return err
+	}
 	if old := a.clients[m.Client]; old != nil {
-		if !sameSecret(old, m) {
-			return syscall.EPERM
-		}
 		a.endSession(old, "its client begins anew")
 	}
-	if len(a.sessions) >= a.cfg.MaxSessions || a.closed {
-		return syscall.EAGAIN
-	}
-	a.lastSession++
-	s.id = a.lastSession
-	s.cred.Session = s.id
 	a.sessions[s.id], a.clients[s.client] = s, s
 	if c.peer.HasCred {
 		a.follow(s, openProcess(c.nc, c.peer.PID))
 	}
 	a.step(tokens.Input{Kind: tokens.InSessionOpen, Session: tokens.SessionID(s.id)})
-	ids := a.giveIDs(s, first)
+	s.addRange(ids)
 	c.session.Store(s)
 	a.startTicking()
 	a.cfg.Logf("session %s begins: %s", s.label(), c.peer.Addr)
 	reply := a.describe(s)
 	reply.Lease, reply.IDs = uint32(a.cfg.Lease/time.Millisecond), ids
 	r.reply = reply
+	return nil
+}
+
+// mayOpen tells why a client may not open a session. mu is held.
+func (a *Authority) mayOpen(m *wire.Tsession) error {
+	old := a.clients[m.Client]
+	switch {
+	case old != nil && !sameSecret(old, m):
+		return syscall.EPERM
+	case old == nil && len(a.sessions) >= a.cfg.MaxSessions || a.closed:
+		return syscall.EAGAIN
+	}
 	return nil
 }
 
@@ -215,12 +254,10 @@ func (a *Authority) describe(s *session) *wire.Rsession {
 	return m
 }
 
-// giveIDs adds a range to the session's. mu is held.
-func (a *Authority) giveIDs(s *session, first uint64) wire.IDRange {
-	ids := wire.IDRange{First: first, Count: a.cfg.IDs, Gen: uint64(a.m.NewGen())}
+// addRange adds a range to the session's. mu is held.
+func (s *session) addRange(ids wire.IDRange) {
 	s.ranges = append(s.ranges, ids)
 	s.given += ids.Count
-	return ids
 }
 
 // rangeOf is the session's range that an id is from. mu is held.
@@ -241,6 +278,7 @@ func (a *Authority) resume(r *request, m *wire.Tsession) error {
 	if c.peer.HasCred {
 		proc = openProcess(c.nc, c.peer.PID)
 	}
+	name := procName(c.peer)
 	a.mu.Lock()
 	defer func() {
 		if s := c.session.Load(); s == nil || s.proc != proc {
@@ -269,9 +307,12 @@ func (a *Authority) resume(r *request, m *wire.Tsession) error {
 		return err
 	}
 	s.conn, s.resuming, s.since, s.peer, s.told = c, r, a.cfg.Clock(), c.peer, false
-	s.over = false
+	s.over, s.mustResume, s.deathTold = false, 0, false
 	c.session.Store(s)
 	a.follow(s, proc)
+	if a.store != nil {
+		a.note(stable.Record{Kind: stable.Moved, Session: s.id, Peer: c.peer.Addr, Proc: name})
+	}
 	a.step(tokens.Input{Kind: tokens.InConnected, Session: tokens.SessionID(s.id)})
 	return errDeferred
 }
@@ -286,6 +327,9 @@ func (a *Authority) resumed(s *session, o *tokens.Output) {
 	m := a.describe(s)
 	m.Flags |= wire.SessionResume
 	m.Lease, m.LastCut = uint32(o.Lease/int64(time.Millisecond)), o.Cut
+	if a.grace && s.reclaiming() {
+		m.Flags |= wire.SessionGrace
+	}
 	for _, l := range o.Lost {
 		m.Lost = append(m.Lost, wire.LostToken{ID: l.ID, Left: uint8(l.Left)})
 	}
@@ -323,6 +367,7 @@ func (a *Authority) leave(r *request, c *conn) error {
 	if s == nil {
 		return errNoSession
 	}
+	s.pending = false // who ends his session knows what he does; what he said of it in passing is out of date
 	reply := a.describe(s)
 	reply.Flags |= wire.SessionEnd
 	a.endSession(s, "its client has ended it")
@@ -391,17 +436,19 @@ func (a *Authority) follow(s *session, p *process) {
 // expired: the session's lease is over. mu is held.
 func (a *Authority) expired(s *session) {
 	s.over = true
-	note := ""
 	if s.pending {
-		note = ", with work that is not committed"
+		a.notice(s, "session %s: its lease is over, with work pending; what it holds goes to who wants it", s.label())
+		return
 	}
-	a.event(s, "session %s: its lease is over%s; what it holds goes to who wants it", s.label(), note)
+	a.event(s, "session %s: its lease is over; what it holds goes to who wants it", s.label())
 }
 
 // endSession frees all that a session has. mu is held.
 func (a *Authority) endSession(s *session, why string) {
+	a.note(stable.Record{Kind: stable.End, Session: s.id, Dead: s.pending, Time: time.Now().UnixNano()})
 	if s.pending {
-		a.event(s, "session %s ends, with work that was not committed: %s", s.label(), why)
+		a.notice(s, "session %s died with work pending: %s", s.label(), why)
+		a.died(s)
 	} else {
 		a.cfg.Logf("session %s ends: %s", s.label(), why)
 	}
@@ -456,8 +503,27 @@ func (a *Authority) checkGate() {
 func (a *Authority) forgetOld() {
 	now := a.cfg.Clock()
 	for _, s := range a.sessions {
-		if s.conn == nil && s.over && now-s.since > int64(a.cfg.Courtesy) {
-			a.endSession(s, "it did not come back")
+		if s.conn == nil && s.over && !s.leaving && now-s.since > int64(a.cfg.Courtesy) {
+			a.forget(s)
 		}
 	}
+}
+
+// forget ends a session that did not come back, as soon as that is durable: for others may get then what it
+// had, and it must not reclaim that. mu is held.
+func (a *Authority) forget(s *session) {
+	s.leaving = true
+	if a.clients[s.client] == s {
+		delete(a.clients, s.client) // if it comes back now it begins anew
+	}
+	a.durably(func(err error) {
+		a.mu.Lock()
+		defer a.unlock(nil)
+		switch {
+		case err != nil:
+			a.again(func() { a.forget(s) })
+		case a.sessions[s.id] == s:
+			a.endSession(s, "it did not come back")
+		}
+	}, stable.Record{Kind: stable.End, Session: s.id, Dead: s.pending, Time: time.Now().UnixNano()})
 }

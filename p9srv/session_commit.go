@@ -8,6 +8,7 @@ import (
 
 	"echo9/internal/cut"
 	"echo9/internal/wire"
+	"echo9/p9srv/stable"
 	"echo9/tokens"
 )
 
@@ -44,6 +45,9 @@ func (r *request) tcommit() error {
 	p := a.addPart(s, &m, len(r.body))
 	if m.Flags&^wire.CommitLast != 0 && p.refused == nil {
 		p.refused = refusal(m.Cut, wholeCut, fmt.Errorf("flags %#x, which there are not: %w", m.Flags, syscall.EINVAL))
+	}
+	if s.mustResume != 0 && p.refused == nil {
+		p.refused = fenced(m.Cut, s.mustResume)
 	}
 	if p.refused != nil || m.Flags&wire.CommitLast == 0 {
 		defer a.unlock(c)
@@ -112,7 +116,7 @@ func (a *Authority) addPart(s *session, m *wire.Tcommit, size int) *partialCut {
 		if p != nil {
 			a.dropCut(s, p)
 		}
-		p = &partialCut{Cut: cut.Cut{Client: s.client, Number: m.Cut}}
+		p = &partialCut{Cut: cut.Cut{Client: stable.Key(s.client, s.id), Number: m.Cut}}
 		if len(s.cuts)+len(s.committed) >= maxPending {
 			p.refused = refusal(m.Cut, wholeCut, fmt.Errorf("too many cuts under way: %w", syscall.EAGAIN))
 			return p

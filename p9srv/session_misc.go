@@ -1,10 +1,12 @@
 package p9srv
 
 import (
+	"fmt"
 	"syscall"
 	"time"
 
 	"echo9/internal/wire"
+	"echo9/p9srv/stable"
 	"echo9/tokens"
 )
 
@@ -55,17 +57,58 @@ func (r *request) trenew() error {
 	if s == nil {
 		return errNoSession
 	}
-	reply := &wire.Rrenew{Time: time.Now().UnixNano()}
-	if reply.Resume = a.m.Expired(a.cfg.Clock(), tokens.SessionID(s.id)); !reply.Resume {
-		a.heard(s)
-		reply.Lease = a.lease(s)
-		if first != 0 {
-			reply.IDs = a.giveIDs(s, first)
-		}
+	pending := m.Flags&wire.RenewPending != 0
+	s.pending = pending
+	if a.m.Expired(a.cfg.Clock(), tokens.SessionID(s.id)) {
+		r.reply = &wire.Rrenew{Time: time.Now().UnixNano(), Resume: true}
+		return nil
 	}
-	s.pending = m.Flags&wire.RenewPending != 0
-	r.reply = reply
-	return nil
+	a.heard(s)
+	var ids wire.IDRange
+	var records []stable.Record
+	if first != 0 {
+		ids = wire.IDRange{First: first, Count: a.cfg.IDs, Gen: uint64(a.m.NewGen())}
+		records = append(records, s.rangeRecord(ids))
+	}
+	switch {
+	case pending && !s.noted:
+		records = append(records, stable.Record{Kind: stable.Pending, Session: s.id})
+	case !pending && s.noted:
+		s.noted = false
+		a.note(stable.Record{Kind: stable.Idle, Session: s.id})
+	}
+	if len(records) == 0 || a.store == nil {
+		r.reply = a.renewed(s, ids)
+		return nil
+	}
+	if err := r.deferReply(nil); err != nil {
+		return err
+	}
+	a.durably(func(err error) {
+		a.mu.Lock()
+		defer a.unlock(nil)
+		switch {
+		case err != nil:
+			a.send(r, rlerror(fmt.Errorf("record what a session has: %w", err)))
+		case a.mine(c) == s:
+			switch {
+			case pending && s.pending:
+				s.noted = true
+			case pending: // it has said since that it has none
+				a.note(stable.Record{Kind: stable.Idle, Session: s.id})
+			}
+			a.send(r, a.renewed(s, ids))
+		}
+	}, records...)
+	return errDeferred
+}
+
+// renewed is the answer to a Trenew that gives ids. mu is held.
+func (a *Authority) renewed(s *session, ids wire.IDRange) *wire.Rrenew {
+	if ids.Count > 0 {
+		s.addRange(ids)
+	}
+	return &wire.Rrenew{Time: time.Now().UnixNano(), Lease: a.lease(s), IDs: ids}
 }
 
 func (r *request) tbind() error {
@@ -141,7 +184,7 @@ func (r *request) treaddirplus() error {
 	for i, d := range m.Dirs {
 		elems[i] = tokens.Elem{ID: d.ID, Mode: tokens.Read}
 	}
-	return r.c.srv.cfg.Authority.request(r, elems, tokens.Input{}, func(x *ask) { x.a.deliverDirs(x, &m) })
+	return r.c.srv.cfg.Authority.request(r, elems, tokens.Input{Kind: tokens.InRequest}, func(x *ask) { x.a.deliverDirs(x, &m) })
 }
 
 // deliverDirs reads the directories, whose tokens are held, and the attributes of entries for

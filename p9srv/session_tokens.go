@@ -32,6 +32,10 @@ func (r *request) tgrant() error {
 		}
 		elems[i] = tokens.Elem{ID: e.ID, Name: e.Name, Mode: tokens.Mode(e.Mode)}
 	}
+	if m.Flags&^(wire.GrantReclaim|wire.GrantReclaimComplete|wire.GrantTry) != 0 ||
+		m.Flags&wire.GrantReclaimComplete != 0 && m.Flags&wire.GrantReclaim == 0 && len(elems) > 0 {
+		return syscall.EINVAL
+	}
 	if len(elems) == 0 { // "reclaim complete", or nothing at all
 		a.mu.Lock()
 		defer a.unlock(c)
@@ -40,10 +44,16 @@ func (r *request) tgrant() error {
 			return errNoSession
 		}
 		a.heard(s)
+		if m.Flags&wire.GrantReclaimComplete != 0 {
+			a.completed(s)
+		}
 		r.reply = &wire.Rgrant{Lease: a.lease(s)}
 		return nil
 	}
-	return a.request(r, elems, tokens.Input{Try: m.Flags&wire.GrantTry != 0}, func(x *ask) { a.deliverGrant(x, &m) })
+	if m.Flags&wire.GrantReclaim != 0 {
+		return a.request(r, elems, tokens.Input{Kind: tokens.InReclaim}, func(x *ask) { a.deliverReclaim(x, &m) })
+	}
+	return a.request(r, elems, tokens.Input{Kind: tokens.InRequest, Try: m.Flags&wire.GrantTry != 0}, func(x *ask) { a.deliverGrant(x, &m) })
 }
 
 // request asks the manager for a session's deferred request; deliver runs when it is granted.
@@ -62,7 +72,7 @@ func (a *Authority) request(r *request, elems []tokens.Elem, in tokens.Input, de
 	}
 	a.asks[x.id] = x
 	a.todo = append(a.todo, r.endTurn) // what goes along may take a while to fetch
-	in.Kind, in.Session, in.Req, in.Elems = tokens.InRequest, tokens.SessionID(s.id), x.id, elems
+	in.Session, in.Req, in.Elems = tokens.SessionID(s.id), x.id, elems
 	a.step(in)
 	// If it was not granted at once, whoever makes it possible does the rest.
 	a.todo = append(a.todo, func() {
@@ -70,6 +80,7 @@ func (a *Authority) request(r *request, elems []tokens.Elem, in tokens.Input, de
 		x.own = false
 		if len(x.tokens) == 0 {
 			x.since = a.cfg.Clock()
+			a.someoneWaits()
 		}
 		a.unlock(r.c)
 	})
@@ -86,9 +97,6 @@ func (a *Authority) deliverGrant(x *ask, m *wire.Tgrant) {
 		g := &reply.Tokens[i]
 		if err = a.fetch(x, g, t, m.Inline, &room); err != nil {
 			break
-		}
-		if m.Flags&wire.GrantReclaim != 0 && g.Flags&wire.GrantedAttr != 0 && m.Elems[i].Version != g.Attr.DataVersion {
-			g.Flags |= wire.GrantedChanged
 		}
 	}
 	a.mu.Lock()

@@ -120,11 +120,12 @@ func TestStatusTreeEvents(t *testing.T) {
 	s, a, _ := newAuthorityServer(t, AuthorityConfig{})
 	w := dialExt(t, s, "writer")
 	w.ok(&wire.Trenew{Flags: wire.RenewPending}, &wire.Rrenew{})
-	w.ok(&wire.Tsession{Flags: wire.SessionEnd}, &wire.Rsession{})
+	w.nc.Close()
+	dialExt(t, s, "writer") // its client begins anew
 	quiet := dialExt(t, s, "quiet")
 	quiet.ok(&wire.Tsession{Flags: wire.SessionEnd}, &wire.Rsession{})
 	c := dialStatus(t, s)
-	if text := c.readFile("events"); strings.Count(text, "\n") != 1 || !strings.Contains(text, "session 1 (writer) ends, with work that was not committed") {
+	if text := c.readFile("events"); strings.Count(text, "\n") != 1 || !strings.Contains(text, "session 1 (writer) died with work pending") {
 		t.Errorf("events:\n%s", text)
 	}
 	for uid, want := range map[uint32]int{0: 1, uint32(os.Geteuid()): 1, 54321: 0} {

@@ -112,5 +112,9 @@ func (c *conn) cred(uid uint32, uname string) (*Cred, error) {
 		return nil, err
 	}
 	gid, groups := c.srv.groups.lookup(uid)
-	return &Cred{UID: uid, GID: gid, Groups: groups, Session: c.sessionID(), Owner: c.id}, nil
+	cred := &Cred{UID: uid, GID: gid, Groups: groups, Session: c.sessionID()}
+	if cred.Session == 0 {
+		cred.Owner = c.id // a session's locks outlive its connections
+	}
+	return cred, nil
 }

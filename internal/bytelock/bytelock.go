@@ -128,6 +128,34 @@ func (t *Table) Get(id uint64, l Lock) (Lock, bool) {
 	return s.lock(), true
 }
 
+// Holders tells the sessions with locks that keep l from being taken, each once; 0 stands for plain clients.
+func (t *Table) Holders(id uint64, l Lock) []uint64 {
+	last, ok := bounds(l.Start, l.Length)
+	if !ok || l.Type == Unlock {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []uint64
+	for rest := t.objects[id]; ; {
+		i := slices.IndexFunc(rest, func(s span) bool { _, hit := conflict([]span{s}, l, last); return hit })
+		if i < 0 {
+			return out
+		}
+		if s := rest[i].owner.Session; !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+		rest = rest[i+1:]
+	}
+}
+
+// DropSessionOn gives back all that the session holds on the object.
+func (t *Table) DropSessionOn(id, session uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.put(id, slices.DeleteFunc(t.objects[id], func(s span) bool { return s.owner.Session == session }))
+}
+
 // DropSession gives back all that the session holds, whichever its owners.
 // Session 0 is nobody's and is left alone.
 func (t *Table) DropSession(session uint64) {

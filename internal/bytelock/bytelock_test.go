@@ -12,6 +12,30 @@ var (
 	carol = Owner{Session: 7, Proc: 10, Client: "a"}
 )
 
+func TestHolders(t *testing.T) {
+	var tab Table
+	dave := Owner{Session: 8}
+	tab.Set(1, Lock{carol, Read, 0, 10})
+	tab.Set(1, Lock{dave, Read, 5, 10})
+	tab.Set(1, Lock{dave, Read, 30, 10})
+	tab.Set(1, Lock{alice, Read, 5, 1})
+	for _, c := range []struct {
+		l    Lock
+		want string
+	}{
+		{Lock{bob, Write, 0, 0}, "[7 8 0]"}, {Lock{bob, Write, 10, 1}, "[8]"}, {Lock{bob, Read, 0, 0}, "[]"},
+		{Lock{carol, Write, 0, 3}, "[]"}, {Lock{bob, Unlock, 0, 0}, "[]"},
+	} {
+		if got := fmt.Sprint(tab.Holders(1, c.l)); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.l, got, c.want)
+		}
+	}
+	tab.DropSessionOn(1, 8)
+	if got := fmt.Sprint(tab.Holders(1, Lock{bob, Write, 0, 0})); got != "[7 0]" || tab.Len(1) != 2 {
+		t.Errorf("after one session's locks were dropped: %s, %d", got, tab.Len(1))
+	}
+}
+
 func TestConflicts(t *testing.T) {
 	for _, c := range []struct {
 		held, asked Type

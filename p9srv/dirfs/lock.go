@@ -60,6 +60,14 @@ func (n *node) GetLock(ctx context.Context, cred *p9srv.Cred, l wire.Lock) (wire
 	}, nil
 }
 
+// LockHolders tells the sessions whose locks on an object are in the way of l; 0 stands for plain clients.
+func (fs *FS) LockHolders(cred *p9srv.Cred, id uint64, l wire.Lock) []uint64 {
+	return fs.locks.Holders(id, bytelock.Lock{Owner: lockOwner(cred, l), Type: bytelock.Type(l.Type), Start: l.Start, Length: l.Length})
+}
+
+// DropSessionLocks gives back all that a session has locked on an object.
+func (fs *FS) DropSessionLocks(session, id uint64) { fs.locks.DropSessionOn(id, session) }
+
 // DropLocks gives back the locks that a plain client's connection holds, which
 // its credentials name as Owner.
 func (fs *FS) DropLocks(owner uint64) { fs.locks.DropConn(owner) }

@@ -31,7 +31,7 @@ func (r *Record) Append(b []byte) []byte {
 	if r.Kind == Open {
 		b = append(append(b, r.Client[:]...), r.Secret[:]...)
 	}
-	for _, s := range []string{r.Aname, r.Name, r.Peer} {
+	for _, s := range []string{r.Aname, r.Name, r.Peer, r.Proc} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.Users)))
@@ -147,7 +147,7 @@ func (d *decoder) record() (r Record) {
 		copy(r.Client[:], d.bytes(16))
 		copy(r.Secret[:], d.bytes(16))
 	}
-	r.Aname, r.Name, r.Peer = d.string(), d.string(), d.string()
+	r.Aname, r.Name, r.Peer, r.Proc = d.string(), d.string(), d.string(), d.string()
 	for range d.list() {
 		r.Users = append(r.Users, uint32(d.uint()))
 	}

@@ -7,8 +7,10 @@ type Kind uint8
 const (
 	// Epoch: the server's life number Epoch begins. Session is the highest number of a session so far.
 	Epoch Kind = 1 + iota
-	// Open: Session begins: Client, Secret, Aname, Name, Peer, UID, Flags, Users.
+	// Open: Session begins: Client, Secret, Aname, Name, Peer, Proc, UID, Flags, Users.
 	Open
+	// Moved: the client of Session is now process Proc, at Peer.
+	Moved
 	// Range: Session was given the ids from ID on, Count of them, at generation Gen.
 	Range
 	// Pending: Session has work that is not committed; Idle: it has none any more.
@@ -52,6 +54,7 @@ type Record struct {
 
 	Client, Secret    [16]byte
 	Aname, Name, Peer string
+	Proc              string // which process it is, of all that ever ran here; empty: not one of this machine
 	Users             []uint32
 	Lost              []Lost
 	Sessions          []uint64

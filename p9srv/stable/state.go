@@ -19,6 +19,7 @@ type Session struct {
 	ID                uint64
 	Client, Secret    [16]byte
 	Aname, Name, Peer string
+	Proc              string // its process, if it is one of this machine
 	UID               uint32 // whose it is, for messages
 	Flags             uint32 // what its client wished for: as in Tsession
 	Users             []uint32
@@ -56,7 +57,7 @@ func (s *State) Apply(r *Record) {
 	case Open:
 		s.Last = max(s.Last, r.Session)
 		s.Sessions[r.Session] = &Session{
-			ID: r.Session, Client: r.Client, Secret: r.Secret, Aname: r.Aname, Name: r.Name, Peer: r.Peer,
+			ID: r.Session, Client: r.Client, Secret: r.Secret, Aname: r.Aname, Name: r.Name, Peer: r.Peer, Proc: r.Proc,
 			UID: r.UID, Flags: r.Flags, Users: slices.Clone(r.Users),
 			Lost: map[uint64]uint8{}, Locks: map[uint64]struct{}{}, Kept: map[uint64]struct{}{},
 		}
@@ -80,6 +81,8 @@ func (s *State) Apply(r *Record) {
 // about is a record about session c.
 func (s *State) about(c *Session, r *Record) {
 	switch r.Kind {
+	case Moved:
+		c.Peer, c.Proc = r.Peer, r.Proc
 	case Range:
 		c.Ranges = append(c.Ranges, IDs{r.ID, r.Count, r.Gen})
 	case Pending, Idle:
@@ -138,7 +141,7 @@ func (s *State) Records() []Record {
 
 func (c *Session) records(out []Record) []Record {
 	out = append(out, Record{
-		Kind: Open, Session: c.ID, Client: c.Client, Secret: c.Secret, Aname: c.Aname, Name: c.Name, Peer: c.Peer,
+		Kind: Open, Session: c.ID, Client: c.Client, Secret: c.Secret, Aname: c.Aname, Name: c.Name, Peer: c.Peer, Proc: c.Proc,
 		UID: c.UID, Flags: c.Flags, Users: c.Users,
 	})
 	for _, r := range c.Ranges {

@@ -22,6 +22,8 @@ func drawRecord(t *rapid.T) Record {
 		copy(r.Secret[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "secret"))
 		r.Aname, r.Name, r.Peer = rapid.String().Draw(t, "aname"), rapid.String().Draw(t, "name"), "peer"
 		r.UID, r.Flags, r.Users = rapid.Uint32().Draw(t, "uid"), 4, rapid.SliceOfN(rapid.Uint32(), 0, 3).Draw(t, "users")
+	case Moved:
+		r.Peer, r.Proc = "elsewhere", rapid.String().Draw(t, "proc")
 	case Range:
 		r.ID, r.Count, r.Gen = rapid.Uint64().Draw(t, "first"), 8192, rapid.Uint64().Draw(t, "gen")
 	case Revoked, Told:
