@@ -73,14 +73,34 @@ func (k *killing) die(steps int) {
 	k.left = steps
 }
 
+// logf notes what a server says: the one that was killed before may still have something to say.
+func (k *killing) logf(format string, args ...any) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.log = append(k.log, fmt.Sprintf(format, args...))
+}
+
+// said is what the servers said since forget.
+func (k *killing) said() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return strings.Join(k.log, "\n")
+}
+
+func (k *killing) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.log = nil
+}
+
 // open opens the export; nil if the server died over it.
 func (k *killing) open() *FS {
 	opt := k.opt
 	opt.hook, opt.segment = k.hook, 64<<10
-	opt.Logf = func(f string, args ...any) { k.log = append(k.log, fmt.Sprintf(f, args...)) }
+	opt.Logf = k.logf
 	fs, err := Open(k.dir, opt)
 	if err != nil && !errors.Is(err, errKilled) {
-		k.rt.Fatalf("open: %v\n%s", err, strings.Join(k.log, "\n"))
+		k.rt.Fatalf("open: %v\n%s", err, k.said())
 	}
 	return fs
 }
@@ -140,12 +160,12 @@ func (k *killing) run() {
 				rt.Fatalf("cut %d is said to be applied, and is not", last)
 			}
 		default:
-			rt.Fatalf("killed at %q, error %v: the restart led to neither\n%s\nnor\n%s\ncut: %+v\n%s", k.at, err, diffText(was, got), diffText(is, got), c.Records, strings.Join(k.log, "\n"))
+			rt.Fatalf("killed at %q, error %v: the restart led to neither\n%s\nnor\n%s\ncut: %+v\n%s", k.at, err, diffText(was, got), diffText(is, got), c.Records, k.said())
 		}
 		if err == nil && fs.LastCut(c.Client) != c.Number {
 			rt.Fatalf("the last cut is %d, should be %d", fs.LastCut(c.Client), c.Number)
 		}
-		k.log = nil
+		k.forget()
 		m = m.withoutNameless(root)
 		m.nextID = newIDs(fs)
 		m.walkAll(rt, fs, root)
