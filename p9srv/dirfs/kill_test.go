@@ -70,7 +70,15 @@ func (k *killing) hook(step string) error {
 func (k *killing) die(steps int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.left = steps
+	k.left, k.at = steps, ""
+}
+
+// live has the server live on, and says at which step it died.
+func (k *killing) live() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.left = -1
+	return k.at
 }
 
 // logf notes what a server says: the one that was killed before may still have something to say.
@@ -121,9 +129,8 @@ func (k *killing) run() {
 		if rapid.IntRange(0, 2).Draw(rt, "violence") == 0 {
 			k.die(rapid.IntRange(0, 40).Draw(rt, "steps"))
 		}
-		k.at = ""
 		err := fs.Apply(ctx, cred, c)
-		k.die(-1)
+		at := k.live()
 		switch {
 		case err == nil:
 			checkpoint := rapid.IntRange(0, 5).Draw(rt, "checkpoint") == 0
@@ -160,7 +167,7 @@ func (k *killing) run() {
 				rt.Fatalf("cut %d is said to be applied, and is not", last)
 			}
 		default:
-			rt.Fatalf("killed at %q, error %v: the restart led to neither\n%s\nnor\n%s\ncut: %+v\n%s", k.at, err, diffText(was, got), diffText(is, got), c.Records, k.said())
+			rt.Fatalf("killed at %q, error %v: the restart led to neither\n%s\nnor\n%s\ncut: %+v\n%s", at, err, diffText(was, got), diffText(is, got), c.Records, k.said())
 		}
 		if err == nil && fs.LastCut(c.Client) != c.Number {
 			rt.Fatalf("the last cut is %d, should be %d", fs.LastCut(c.Client), c.Number)
@@ -205,6 +212,7 @@ func (m *model) edit(rt *rapid.T, at string, fs *FS, root uint64, clock *int64) 
 			rt.Fatal(err)
 		}
 		old.mode = unix.S_IFREG | 0o644
+		old.aclFollowsMode()
 		return
 	case op == "remove" && old != nil:
 		if err := os.Remove(file); err != nil {

@@ -102,15 +102,29 @@ type fuse struct {
 	mu   sync.Mutex // the log has goroutines of its own
 	left int
 	out  bool
+	at   string // the step that was not done
 }
 
-func (f *fuse) hook(string) error {
+func (f *fuse) hook(step string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.left--; f.left < 0 && !f.out {
+	if f.out {
+		return nil
+	}
+	if f.left--; f.left == -1 {
+		f.at = step
+	}
+	if f.left < 0 {
 		return errKilled
 	}
 	return nil
+}
+
+// light lights one that is out.
+func (f *fuse) light() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.out = false
 }
 
 // burnt puts it out, and says whether it was too late for that.

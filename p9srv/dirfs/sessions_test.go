@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -28,9 +29,9 @@ func known(t *testing.T, fs *FS) *p9srv.Cred {
 // what comes after it is.
 func TestSessionsAreKept(t *testing.T) {
 	dir := openDir(t, os.TempDir())
-	fail := ""
+	var fail atomic.Value // the log has goroutines of its own
 	opt := Options{Logf: t.Logf, hook: func(step string) error {
-		if step == fail {
+		if step == fail.Load() {
 			return fmt.Errorf("the host says no: %w", syscall.ENOSPC)
 		}
 		return nil
@@ -40,11 +41,11 @@ func TestSessionsAreKept(t *testing.T) {
 	known(t, fs)
 	pending := stable.Record{Kind: stable.Pending, Session: 7}
 	for _, step := range []string{"write sessions", "sync sessions"} {
-		fail = step
+		fail.Store(step)
 		done := make(chan error, 1)
 		fs.Sessions().Note(func(err error) { done <- err }, pending)
 		wantErrno(t, <-done, syscall.ENOSPC)
-		fail = ""
+		fail.Store("")
 		if fs.Sessions().Known().Sessions[7].Pending {
 			t.Errorf("%s failed, and it is believed all the same", step)
 		}
@@ -216,36 +217,26 @@ func TestKeptOverKills(t *testing.T) {
 func keptOverKills(t *testing.T, how string, mutant recoveryMutant) (lost []string, kills int) {
 	for k := 0; ; k++ {
 		dir := openDir(t, os.TempDir())
-		left, armed, at := k, false, ""
-		opt := Options{mutant: mutant, hook: func(step string) error {
-			if !armed {
-				return nil
-			}
-			if left--; left == -1 {
-				at = step
-				return errKilled
-			}
-			return nil
-		}}
-		fs, err := Open(dir, opt)
+		death := &fuse{left: k, out: true}
+		fs, err := Open(dir, Options{mutant: mutant, hook: death.hook})
 		must(t, err)
 		cred := known(t, fs)
-		armed = true
+		death.light()
 		var id uint64
 		t.Run(fmt.Sprint(k), func(t *testing.T) { id, err = keptFile(t, fs, dir, cred, how) })
-		armed = false
+		died := death.burnt()
 		_ = fs.Close()
-		if at == "" {
+		if !died {
 			must(t, err)
 		}
 		fs, err2 := Open(dir, Options{mutant: mutant})
 		must(t, err2)
 		got, _, cerr := content(fs, id)
 		if (how != "created without a name" || err == nil) && (cerr != nil || got != "kept") {
-			lost = append(lost, fmt.Sprintf("%d %q (%q, %v)", k, at, got, cerr))
+			lost = append(lost, fmt.Sprintf("%d %q (%q, %v)", k, death.at, got, cerr))
 		}
 		must(t, fs.Close())
-		if at == "" {
+		if !died {
 			return lost, kills
 		}
 		kills++
@@ -338,20 +329,13 @@ func TestVersionsSurviveKills(t *testing.T) {
 	done := false
 	for k := 0; !done; k++ {
 		dir := openDir(t, os.TempDir())
-		left, armed := k, false
-		fs, err := Open(dir, Options{hook: func(step string) error {
-			if armed {
-				if left--; left == -1 {
-					return errKilled
-				}
-			}
-			return nil
-		}})
+		death := &fuse{left: k, out: true}
+		fs, err := Open(dir, Options{hook: death.hook})
 		must(t, err)
 		cred := known(t, fs)
 		id, err := fs.AllocIDs(2)
 		must(t, err)
-		armed = true
+		death.light()
 		client := [16]byte{1}
 		times := func(id uint64) cut.Record {
 			return cut.Record{Kind: cut.Attr, UID: fs.uid, ID: id, Valid: cut.AttrMtime | cut.AttrCtime, Mtime: ctime, Ctime: ctime}
@@ -362,7 +346,7 @@ func TestVersionsSurviveKills(t *testing.T) {
 			{Kind: cut.Bind, UID: fs.uid, Dir: root, Name: "f", ID: id},
 			{Kind: cut.Data, UID: fs.uid, ID: id, Bytes: []byte("12345")}, times(id), times(root),
 		}})
-		armed, done = false, left >= 0
+		done = !death.burnt()
 		if done {
 			must(t, err)
 		}
