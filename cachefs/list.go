@@ -272,7 +272,7 @@ func (f *FS) listed(n *node, l *listing, r *wire.Rreaddirplus, sent int64, first
 		}
 		qid, typ := identity(e)
 		n.ents.bind(e.Name, qid, typ)
-		if c := f.nodes[e.QID.Path]; c != nil {
+		if c := f.nodes[e.QID.Path]; c != nil && f.holder.Mode(c.id) != tokens.None {
 			c.addUp(n.id)
 		}
 	}

@@ -113,16 +113,18 @@ func (f *FS) drop(seqs []uint64, errno syscall.Errno, reason string, quiet bool)
 	}
 }
 
-// recount counts the names of files anew of which lost operations had given or taken one. A file that so has none left,
+// recount counts the names of objects anew of which lost operations had given or taken one. A file that so has none left,
 // though the operation which took the last one did not know, is kept like any other while it is open here. Called with f.mu held.
 func (f *FS) recount(lost []*order.Op) {
 	var fewer []*node
 	for _, op := range lost {
-		if n := f.nodes[op.Unnames()]; n != nil && n.attrOK && n.ents == nil {
+		if n := f.nodes[op.Unnames()]; n != nil && n.attrOK {
 			n.attr.Nlink++
+			f.log.Moved(n.id)
 		}
 		if n := f.nodes[op.ID]; op.Kind == order.Link && n != nil && n.attrOK && n.attr.Nlink > 0 {
 			n.attr.Nlink--
+			n.dropUp(op.Dir, n.attr.Nlink+1)
 			fewer = append(fewer, n)
 		}
 	}

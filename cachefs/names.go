@@ -191,7 +191,7 @@ func (t *turn) create(dir *node, name string, b birth) (*node, error) {
 		return nil, err
 	}
 	if b.kind == order.Mkdir {
-		dir.attr.Nlink++
+		dir.countDirs(1)
 	}
 	dir.touch(true)
 	dir.ents.bind(name, c.qid, direntType(c.attr.Mode))
@@ -381,13 +381,14 @@ func (t *turn) empty(c *node) error {
 // object is open here, dead when nobody can have it open. Called with fs.mu held.
 func (c *node) loseName(dir *node) (keep, dead bool) {
 	c.touch(false)
+	names := c.attr.Nlink
 	if c.ents != nil {
-		dir.attr.Nlink--
+		dir.countDirs(-1)
 		c.attr.Nlink = 0
 	} else if c.attr.Nlink > 0 {
 		c.attr.Nlink--
 	}
-	c.dropUp(dir.id)
+	c.dropUp(dir.id, names)
 	if c.attr.Nlink > 0 {
 		return false, false
 	}

@@ -28,6 +28,8 @@ type node struct {
 	// up are the directories in which the object has names, as far as known, good as long as
 	// its own token is held; of a directory it is its parent.
 	up []uint64
+	// upOld: up may have directories in which the object has no name any more.
+	upOld bool
 
 	ents *entries // of a directory
 	data *content // of a regular file
@@ -179,10 +181,8 @@ func (n *node) forget() {
 	if n.listing != nil {
 		n.listing.torn = true
 	}
-	if n.up != nil {
-		n.up = nil
-		n.fs.log.Moved(n.id)
-	}
+	n.up, n.upOld = nil, false
+	n.fs.log.Moved(n.id)
 }
 
 // install takes over what came with a grant. Called with fs.mu held, and only if the holder said that it may be.
@@ -218,10 +218,23 @@ func (n *node) addUp(dir uint64) {
 	n.fs.log.Moved(n.id)
 }
 
-func (n *node) dropUp(dir uint64) {
-	if i := slices.Index(n.up, dir); i >= 0 && (n.ents != nil || n.attr.Nlink < 2) {
-		n.up = slices.Delete(n.up, i, i+1)
-		n.fs.log.Moved(n.id)
+// dropUp: of so many names of n one in dir went. Others may be in dir, too.
+func (n *node) dropUp(dir uint64, names uint64) {
+	switch {
+	case n.ents != nil || names < 2:
+		n.up, n.upOld = n.up[:0], false
+	case names == uint64(len(n.up)) && !n.upOld:
+		n.up = slices.DeleteFunc(n.up, func(d uint64) bool { return d == dir })
+	default:
+		n.upOld = true
+	}
+	n.fs.log.Moved(n.id)
+}
+
+// countDirs notes that a directory has more directories in it, or fewer. A host that does not count them shows one link.
+func (n *node) countDirs(more int) {
+	if n.attr.Nlink > 1 {
+		n.attr.Nlink += uint64(more)
 	}
 }
 

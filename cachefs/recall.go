@@ -19,6 +19,7 @@ const (
 	mutantNoDependents  = "keepDependents"
 	mutantIgnoreReads   = "ignoreReads"
 	mutantUnbounded     = "unbounded"
+	mutantGhosts        = "ghosts"
 	mutantResendBlind   = "resendBlind"
 	mutantServeOver     = "serveOver"
 	mutantNoReclaim     = "noReclaim"

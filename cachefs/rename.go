@@ -247,16 +247,17 @@ func (n *node) moved(from, to *node) {
 	if from == to {
 		return
 	}
-	n.dropUp(from.id)
+	n.dropUp(from.id, n.attr.Nlink)
 	n.addUp(to.id)
 	if n.ents != nil {
-		from.attr.Nlink--
-		to.attr.Nlink++
+		from.countDirs(-1)
+		to.countDirs(1)
 	}
 }
 
-// parentsOf gives the directories that an object has names in, with order.Somewhere if there may be others: others may have
-// moved it while its token was not held. Called with fs.mu held.
+// parentsOf gives the directories that an object has names in, with order.Somewhere if there may be others: other clients may
+// have moved it while its token was not held. What has no name lies nowhere; were it below what is renamed, the rename would
+// need its token, which nobody has when the server never heard of it. Called with fs.mu held.
 func (f *FS) parentsOf(id uint64) []uint64 {
 	n := f.nodes[id]
 	switch {
@@ -264,9 +265,11 @@ func (f *FS) parentsOf(id uint64) []uint64 {
 		return nil
 	case n == nil:
 		return []uint64{order.Somewhere}
+	case n.attrOK && n.attr.Nlink == 0 && f.opt.Mutant != mutantGhosts:
+		return nil
 	case n.ents != nil && len(n.up) > 0:
 		return n.up
-	case n.ents == nil && n.attrOK && uint64(n.attr.Nlink) <= uint64(len(n.up)):
+	case n.ents == nil && n.attrOK && !n.upOld && n.attr.Nlink <= uint64(len(n.up)):
 		return n.up
 	}
 	return append(slices.Clip(n.up), order.Somewhere)

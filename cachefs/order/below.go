@@ -13,7 +13,7 @@ type place struct {
 const Somewhere = ^uint64(0)
 
 // Locate tells the Log how to find the directories that an object has names in, as far as the
-// caller knows, with Somewhere if there may be others. It is to be called before the first Append; [Log.Moved] says when the answer changes.
+// caller knows, with Somewhere if there may be others, and none for what has no name. It is to be called before the first Append; [Log.Moved] says when the answer changes.
 // Without it the Log does not know what lies below what.
 func (l *Log) Locate(parents func(id uint64) []uint64) {
 	l.parents, l.places = parents, map[uint64]*place{}
