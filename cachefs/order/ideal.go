@@ -292,6 +292,7 @@ func (l *Log) Begin(cut uint64, seqs []uint64) []*Op {
 	}
 	l.cuts = append(l.cuts, f)
 	l.storeCut(f, true)
+	l.note(Note{Kind: Began, Cut: cut, Seqs: seqs})
 	return ops
 }
 
@@ -322,6 +323,7 @@ func (l *Log) Applied(cut uint64) {
 		l.remove(n)
 	}
 	l.sweep()
+	l.note(Note{Kind: Applied, Cut: cut})
 }
 
 // Returned makes the operations of a cut that was not applied pending again: the
@@ -332,6 +334,7 @@ func (l *Log) Returned(cut uint64) {
 	}
 	l.land(cut)
 	l.sweep()
+	l.note(Note{Kind: Returned, Cut: cut})
 }
 
 // Cuts gives the numbers of the cuts in flight, ascending.

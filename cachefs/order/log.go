@@ -47,8 +47,10 @@ type Log struct {
 	stack         []*node
 
 	// Watch, if not nil, is told of each operation as it was issued, before it is merged with
-	// another: with the sequence number that Append answers. For tests.
+	// another: with the sequence number that Append answers.
 	Watch func(Op)
+	// Noted, if not nil, is told what becomes of operations.
+	Noted func(Note)
 
 	// Switched on by tests only: each breaks one mechanism.
 	mutant mutant
@@ -143,6 +145,11 @@ func (l *Log) Append(op *Op) uint64 {
 	if seq := l.coalesce(op); seq != 0 {
 		return seq
 	}
+	return l.enter(op)
+}
+
+// enter puts op, whose operands are set, at the end.
+func (l *Log) enter(op *Op) uint64 {
 	n := &node{seq: l.first + uint64(len(l.nodes)), op: op}
 	l.link(n)
 	if op.Kind.orders() && len(n.preds) == 0 {

@@ -146,6 +146,7 @@ func (l *Log) Drop(seqs ...uint64) []*Op {
 		l.voids = slices.Insert(l.voids, i, n)
 		l.touch(n)
 	}
+	l.note(Note{Kind: Dropped, Seqs: seqs})
 	if len(named) > 0 {
 		for _, n := range l.nodes {
 			if n != nil && n.state == pending && (n.op.Last || n.op.Dead) && named[n.op.Unnames()] {
@@ -189,6 +190,7 @@ func (l *Log) Amend(seq uint64, change func(op *Op)) {
 		c.bytes += grown
 	}
 	n.op, n.shared, n.ownBytes = &op, false, false
+	l.note(Note{Kind: Amended, Op: &op})
 	l.touch(n)
 	l.settle()
 }
