@@ -83,7 +83,7 @@ func (m *Manager) clone() *Manager {
 }
 
 func (h *Holder) clone() *Holder {
-	c := &Holder{off: h.off, margin: h.margin, until: h.until, none: h.none}
+	c := &Holder{off: h.off, margin: h.margin, until: h.until, none: h.none, reclaiming: h.reclaiming, next: h.next}
 	c.tokens = make(map[ID]*token, len(h.tokens))
 	for id, t := range h.tokens {
 		u := *t
@@ -207,11 +207,11 @@ func (c *commit) write(k *ink) {
 }
 
 func (h *Holder) write(k *ink, now int64) {
-	k.flags(h.Valid(now), now < h.until)
+	k.flags(h.Valid(now), now < h.until, h.reclaiming, now < h.next)
 	for _, id := range sortedIDs(h.tokens) {
 		t := h.tokens[id]
 		k.n(int(id), int(t.mode), int(t.pins), int(t.updates), int(t.keep), int(t.down), t.owed)
-		k.flags(t.tainted, t.recalled, t.asked, t.again, t.ready)
+		k.flags(t.tainted, t.recalled, t.asked, t.again, t.ready, t.unreclaimed)
 		k.gen(t.gen, t.since[Read], t.since[Write], t.covers)
 	}
 	for _, r := range sortedIDs(h.reqs) {

@@ -17,6 +17,9 @@ type Holder struct {
 	reqs   map[ReqID]*asked
 	none   int // of tokens: those whose mode is None
 
+	reclaiming bool  // in a new epoch: a lease is counted in next
+	next       int64 // the lease that counts when all is reclaimed
+
 	out, given []HolderOutput
 	install    []bool
 }
@@ -41,6 +44,8 @@ type token struct {
 	down     Mode // ready: down to this
 	open     bool // ready
 	owed     int  // calls of Relinquished that answer a HolderRelinquish from before a loss
+
+	unreclaimed bool // held in an earlier epoch
 }
 
 // asked is a request for tokens.
@@ -74,16 +79,23 @@ const (
 	HolderReturn
 )
 
+// never is a time before all others.
+const never = -1 << 62
+
 // NewHolder makes a Holder without tokens and without a lease. margin is taken
 // off every lease, for clocks that run at different speeds.
 func NewHolder(margin int64) *Holder {
-	return &Holder{margin: margin, until: -1 << 62, tokens: map[ID]*token{}, reqs: map[ReqID]*asked{}}
+	return &Holder{margin: margin, until: never, tokens: map[ID]*token{}, reqs: map[ReqID]*asked{}}
 }
 
 // LeaseGranted: a reply to a request that was sent at askedAt carried dur nanoseconds of lease (0: none).
 func (h *Holder) LeaseGranted(askedAt, dur int64) {
-	if dur > 0 {
-		h.until = max(h.until, askedAt+dur-h.margin)
+	switch until := askedAt + dur - h.margin; {
+	case dur <= 0:
+	case h.reclaiming && !h.off.serveUnreclaimed:
+		h.next = max(h.next, until)
+	default:
+		h.until = max(h.until, until)
 	}
 }
 
@@ -327,6 +339,7 @@ func (h *Holder) lose(id ID, t *token, left Mode) {
 		return
 	}
 	t.lower(left)
+	t.unreclaimed = t.unreclaimed && t.mode != None
 	if t.pins > 0 {
 		t.tainted = true
 	}
