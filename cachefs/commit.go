@@ -163,6 +163,7 @@ func (f *FS) abandon() {
 		d.done <- f.dead
 	}
 	f.demands = nil
+	f.keepRest()
 	f.wakeCommitted()
 }
 
@@ -387,6 +388,7 @@ func (f *FS) applied(number uint64, ops []*order.Op, records []cut.Record) {
 	seen := make(map[uint64]struct{})
 	for _, op := range ops {
 		f.copyDone(op)
+		f.based(op)
 		n := f.nodes[op.ID]
 		if n != nil {
 			switch op.Kind {

@@ -192,6 +192,7 @@ func (h *file) Fsync(ctx context.Context, dataOnly bool) error {
 	if err := f.flushObject(ctx, h.n, "fsync"); err != nil {
 		return err
 	}
+	f.kept(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := h.check(); err != nil {

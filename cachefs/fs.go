@@ -70,6 +70,7 @@ type FS struct {
 	unreturned []*wire.Treturn
 	revoking   map[uint64]int // objects between the call of the revokers and their return
 	events     []Event
+	keeping    keeping
 	stats      stats
 	statfs     wire.StatFS
 	statfsAt   int64

@@ -48,7 +48,7 @@ func (t *turn) room(data int64, ids ...uint64) error {
 }
 
 func (f *FS) roomFor(data int64, ids []uint64) bool {
-	total := f.log.Totals().Bytes
+	total := f.log.Totals().Bytes + f.keeping.bytes
 	switch {
 	case total == 0:
 		return true

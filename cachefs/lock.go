@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 
+	"echo9/cachefs/spool"
 	"echo9/internal/wire"
 	"echo9/p9client"
 	"echo9/p9srv"
@@ -188,7 +189,7 @@ func (f *FS) lostLock(n *node, h heldLock, why error) {
 	f.lockers[n] = len(n.locks) > 0
 	seqs := f.log.Since(h.since)
 	f.event("a file lock of object %d is lost (%v), and with it %d updates that were made since it was taken", n.id, why, len(seqs))
-	f.drop(seqs, syscall.EIO, "a file lock that was held then is lost", false)
+	f.drop(seqs, loss{cause: spool.Taken, errno: syscall.EIO, reason: "a file lock that was held then is lost"}, false)
 }
 
 // loseLocks forgets all locks: the session that had them is no more. Called with f.mu held.

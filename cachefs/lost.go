@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"echo9/cachefs/order"
+	"echo9/cachefs/spool"
 	"echo9/p9srv"
 	"echo9/tokens"
 )
@@ -49,7 +50,7 @@ func (f *FS) refused(guilty []uint64, errno syscall.Errno, reason string) {
 	if f.opt.Mutant == mutantNoDependents {
 		gone = guilty
 	}
-	f.drop(gone, errno, reason, waited)
+	f.drop(gone, loss{cause: spool.Refused, errno: errno, reason: reason}, waited)
 }
 
 // taken drops the operations of a cut whose tokens went to somebody else, and all that come after them. Called with f.mu held.
@@ -64,22 +65,35 @@ func (f *FS) taken(cut, ids []uint64) {
 	if !slices.ContainsFunc(cut, func(seq uint64) bool { return slices.Contains(seqs, seq) }) {
 		seqs = cut // none of its own that we know of: the server and we do not agree on what it needs
 	}
-	f.drop(f.log.Successors(seqs...), syscall.EIO, "the right to change it went to somebody else", false)
+	f.drop(f.log.Successors(seqs...), loss{cause: spool.Taken, errno: syscall.EIO, reason: reasonTaken}, false)
 }
 
-// drop forgets operations that are lost. When quiet, their caller is told, and nobody else.
-// Called with f.mu held.
-func (f *FS) drop(seqs []uint64, errno syscall.Errno, reason string, quiet bool) {
+// loss is why operations are lost. Of those sent nobody knows whether the server did them.
+type loss struct {
+	cause  spool.Cause
+	errno  syscall.Errno
+	reason string
+	sent   map[uint64]bool
+}
+
+// drop forgets operations that are lost, and has them kept and told. When quiet, and the callers of all of them wait for
+// them, these are told, and nobody else. Called with f.mu held.
+func (f *FS) drop(seqs []uint64, why loss, quiet bool) {
 	ops := f.log.Drop(seqs...)
 	for _, op := range ops {
 		f.copyDone(op)
 		if w := f.waiters[op.Seq]; w != nil {
 			if *w == nil {
-				*w = errno
+				*w = why.errno
 			}
 		} else {
 			quiet = false
 		}
+	}
+	if !quiet {
+		f.unreported += len(ops)
+		f.stats.lost += len(ops)
+		f.keep(ops, why)
 	}
 	f.recount(ops)
 	for _, op := range ops {
@@ -100,17 +114,6 @@ func (f *FS) drop(seqs []uint64, errno syscall.Errno, reason string, quiet bool)
 		}
 	}
 	f.forgetAbove()
-	if !quiet {
-		f.unreported += len(ops)
-		f.stats.lost += len(ops)
-		for i, op := range ops {
-			if i == 20 {
-				f.event("lost: and %d more", len(ops)-i)
-				break
-			}
-			f.event("lost: %s (%s)", describe(op), reason)
-		}
-	}
 }
 
 // recount counts the names of objects anew of which lost operations had given or taken one. A file that so has none left,
@@ -236,21 +239,4 @@ func (f *FS) mend() *batch {
 		return nil
 	}
 	return &batch{"mend", seqs, cutRecords, cutBytes}
-}
-
-// describe says for people what an operation was to do.
-func describe(op *order.Op) string {
-	switch op.Kind {
-	case order.Create, order.Mkdir, order.Symlink, order.Mknod, order.Link, order.Unlink, order.Rmdir:
-		return fmt.Sprintf("%s %q in directory %d (object %d)", op.Kind, op.Name, op.Dir, op.ID)
-	case order.Rename:
-		return fmt.Sprintf("rename of %q in directory %d to %q in directory %d (object %d)", op.Name, op.Dir, op.Name2, op.Dir2, op.ID)
-	case order.Write:
-		return fmt.Sprintf("write of %d bytes at %d of object %d", len(op.Bytes), op.Off, op.ID)
-	case order.Truncate:
-		return fmt.Sprintf("truncate of object %d to %d", op.ID, op.Size)
-	case order.SetXattr, order.RemoveXattr:
-		return fmt.Sprintf("%s %q of object %d", op.Kind, op.Name, op.ID)
-	}
-	return fmt.Sprintf("%s of object %d", op.Kind, op.ID)
 }

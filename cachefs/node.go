@@ -42,6 +42,8 @@ type node struct {
 	xattrs map[string][]byte
 	xlist  bool
 
+	base base // of a file: what is at the server
+
 	// mine: created here, and nobody else ever had a token of it.
 	mine bool
 	// fresh: created here and not yet at the server.
@@ -193,6 +195,7 @@ func (n *node) install(g *wire.Granted) {
 	if g.Flags&wire.GrantedAttr != 0 && !n.attrOK {
 		n.attr, n.attrOK = g.Attr, true
 		n.attr.QID = n.qid
+		n.base = base{n.attr.Ctime, n.attr.Mtime, n.attr.Size}
 		if g.Attr.Flags&wire.AttrNoXattrs != 0 {
 			n.xattrs, n.xlist = nil, true
 		}

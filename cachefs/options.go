@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"echo9/cachefs/order"
+	"echo9/cachefs/spool"
 	"echo9/internal/boottime"
 	"echo9/p9client"
 	"echo9/p9srv"
@@ -94,6 +95,9 @@ type Options struct {
 	// Soft is how long an operation waits while the server is away and the lease is over, before it fails with EIO; 0: for ever,
 	// or until its context ends.
 	Soft time.Duration
+	// Spool keeps what is lost, with its bytes; nil: nothing is kept. Server is what the entries say where it was to go.
+	Spool  *spool.Store
+	Server string
 
 	// Logf gets events worth a line: losses, slow recalls, a lost connection. The default is silent.
 	Logf func(format string, args ...any)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"echo9/cachefs/order"
+	"echo9/cachefs/spool"
 	"echo9/internal/wire"
 	"echo9/p9client"
 	"echo9/tokens"
@@ -148,21 +149,24 @@ func (f *FS) lostTokens(lost []wire.LostToken) {
 			f.suspect(n)
 		}
 	}
-	f.drop(f.log.Successors(seqs...), syscall.EIO, reasonTaken, false)
+	f.drop(f.log.Successors(seqs...), loss{cause: spool.Taken, errno: syscall.EIO, reason: reasonTaken}, false)
 }
 
 const reasonTaken = "the right to change it went to somebody else"
 
 // forgotten takes in that the server does not know the session any more: all is lost but what was applied. Called with f.mu held.
 func (f *FS) forgotten(flying *sending, r *wire.Rsession) {
-	reason := "the server has forgotten the session"
+	why := loss{cause: spool.Forgotten, errno: syscall.EIO, reason: "the server has forgotten the session"}
 	if flying != nil && flying.number > r.LastCut {
-		reason = "in doubt: the server has forgotten the session, and what was on its way may have come through"
+		why.cause, why.sent = spool.Doubt, make(map[uint64]bool)
+		for _, seq := range flying.seqs {
+			why.sent[seq] = true
+		}
 	}
 	for _, t := range f.holder.Held(nil) {
 		f.holder.Lost(t.ID, tokens.None)
 	}
-	f.drop(f.log.Since(0), syscall.EIO, reason, false)
+	f.drop(f.log.Since(0), why, false)
 	for id, n := range f.nodes {
 		if n.gone || id == tokens.DirMove {
 			continue

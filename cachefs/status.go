@@ -253,7 +253,7 @@ func (f *FS) Wait(ctx context.Context, progress func(pending int, bytes int64)) 
 			if err != nil {
 				return err
 			}
-			return f.report()
+			return f.report(ctx)
 		case <-moved:
 		case <-ctx.Done():
 			return interrupted(ctx)
@@ -261,8 +261,9 @@ func (f *FS) Wait(ctx context.Context, progress func(pending int, bytes int64)) 
 	}
 }
 
-// report tells once that something was lost.
-func (f *FS) report() error {
+// report tells once that something was lost; then it is in the spool.
+func (f *FS) report(ctx context.Context) error {
+	f.kept(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.unreported == 0 {

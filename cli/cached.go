@@ -16,7 +16,7 @@ import (
 
 // cacheFlags are those of everything that caches.
 func cacheFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(spoolFlags(),
 		&cli.StringFlag{Name: "order", Value: "object", Usage: "the order that changes keep: object (those to one file or directory), causal (and what comes after reading them), total (all)"},
 		&cli.StringFlag{Name: "writes", Value: "behind", Usage: "when changes go to the server: behind (later), close (a file's when it is closed, others at once), sync (each at once)"},
 		&cli.DurationFlag{Name: "write-behind", Value: 5 * time.Second, Usage: "with --writes behind, send changes that are older"},
@@ -24,7 +24,7 @@ func cacheFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cache", Value: "1GiB", Usage: "keep at most `SIZE` of file data in memory besides"},
 		&cli.BoolFlag{Name: "hard", Usage: "while the server is away, wait for it, however long it takes; that is so without --soft"},
 		&cli.DurationFlag{Name: "soft", Usage: "while the server is away and what is cached cannot be vouched for any more, fail with an I/O error after `TIME` (30s, say); changes that are made already are kept and sent all the same"},
-	}
+	)
 }
 
 // cached is a Backend over a connection: a cache, or with a server that lacks
@@ -45,6 +45,9 @@ func cacheOptions(c *cli.Context) (cachefs.Options, error) {
 		return o, usageError("%s: --soft %v: say how long to wait for a server that is away, or --hard for ever, and not both", c.Command.Name, o.Soft)
 	}
 	var err error
+	if o.Spool, err = openSpool(c); err != nil {
+		return o, err
+	}
 	if o.Writes, err = cachefs.ParseWrites(c.String("writes")); err != nil {
 		return o, usageError("%s: --writes: %v", c.Command.Name, err)
 	}
@@ -68,6 +71,7 @@ func openCached(c *cli.Context, addr string, o cachefs.Options) (*cached, error)
 		return nil, err
 	}
 	opt.Extension = true
+	o.Server = addr
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("connect-timeout"))
 	defer cancel()
 	conn, err := p9client.DialConn(ctx, addr, opt)

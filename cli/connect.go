@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"echo9/cachefs"
+	"echo9/cachefs/spool"
 	"echo9/internal/netaddr"
 	"echo9/internal/treeops"
 	"echo9/internal/wire"
@@ -57,6 +58,9 @@ func connectSession(c *cli.Context) (*session, error) {
 // scriptPatience is how long a command waits for a server that went away.
 const scriptPatience = 30 * time.Second
 
+// scriptSpool bounds what a script keeps of what it lost.
+const scriptSpool = 1 << 30
+
 // connectScript connects for many commands: with a cache that writes behind,
 // if the server can and the flags do not say no.
 func connectScript(c *cli.Context) (*session, error) {
@@ -67,7 +71,11 @@ func connectScript(c *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := openCached(c, addr, cachefs.Options{Aname: c.String("aname"), Soft: scriptPatience, Logf: logger(c.App.ErrWriter)})
+	o := cachefs.Options{Aname: c.String("aname"), Soft: scriptPatience, Logf: logger(c.App.ErrWriter)}
+	if dir, err := spool.DefaultDir(); err == nil {
+		o.Spool = spool.Open(dir, scriptSpool)
+	}
+	b, err := openCached(c, addr, o)
 	if err != nil {
 		return nil, err
 	}

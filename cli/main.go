@@ -37,7 +37,7 @@ func newApp(in io.Reader, out, errw io.Writer) *cli.App {
 	app := baseApp(in, out, errw)
 	app.Commands = append([]*cli.Command{
 		upCommand(), serveCommand(), mountCommand(), umountCommand(), cacheCommand(), fsckCommand(),
-		syncCommand(), waitCommand(), statusCommand(), pendingCommand(), barrierCommand(), scriptCommand(),
+		syncCommand(), waitCommand(), statusCommand(), pendingCommand(), lostCommand(), barrierCommand(), scriptCommand(),
 	}, clientCommands(true)...)
 	return app
 }

@@ -51,7 +51,7 @@ func up(c *cli.Context, dir, mnt string) error {
 	if err != nil {
 		return err
 	}
-	o.Mountpoint = fullPath(mnt)
+	o.Mountpoint, o.Server = fullPath(mnt), dir
 	l := &listenersOf{users: users}
 	if len(c.StringSlice("listen")) > 0 {
 		if l.addrs, err = listenAddrs(c, dir); err != nil {
