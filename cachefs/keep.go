@@ -12,6 +12,9 @@ import (
 	"echo9/internal/wire"
 )
 
+// mutantForgetFirst is for tests: what is lost is forgotten before it is kept.
+const mutantForgetFirst = "forgetFirst"
+
 const (
 	// maxKept is the size up to which a file of which only a part was lost is kept whole.
 	maxKept = 64 << 20
@@ -62,6 +65,13 @@ func (f *FS) based(op *order.Op) {
 // cache is forgotten. Called with f.mu held.
 func (f *FS) keep(ops []*order.Op, why loss) {
 	names := nameFinder{f, map[uint64]map[uint64]string{}}
+	if f.opt.Mutant == mutantForgetFirst {
+		for _, op := range ops {
+			if n := f.nodes[op.ID]; n != nil {
+				n.forget()
+			}
+		}
+	}
 	byUser := make(map[uint32]*spool.Entry)
 	var entries []*spool.Entry
 	for _, op := range ops {
@@ -85,8 +95,9 @@ func (f *FS) keep(ops []*order.Op, why loss) {
 		case order.Create, order.Mkdir, order.Symlink, order.Mknod, order.Tmpfile:
 			o.Created, o.Base = true, nil
 		case order.Rename:
-			if o.Created && op.Replaced != 0 && !op.Exchange {
-				o.Base = f.keptBase(op.Replaced, ops[0].Seq) // what it was to replace
+			o.Moved, o.Base = true, nil
+			if op.Replaced != 0 {
+				o.Base = f.keptBase(op.Replaced, ops[0].Seq)
 			}
 		}
 	}
@@ -194,7 +205,7 @@ func (f *FS) keepRest() {
 
 // keptOp describes an operation. Called with f.mu held.
 func keptOp(op *order.Op, names nameFinder, sent bool) spool.Op {
-	k := spool.Op{Seq: op.Seq, What: op.Kind.String(), Object: op.ID, Sent: sent, Data: op.Bytes}
+	k := spool.Op{Seq: op.Seq, What: op.Kind.String(), Object: op.ID, Sent: sent, Bytes: int64(len(op.Bytes)), Data: op.Bytes}
 	for _, name := range names.ofOp(op) {
 		k.Paths = append(k.Paths, spool.Path(name))
 	}

@@ -75,8 +75,9 @@ type Object struct {
 	Path Path   `json:"path"`
 	// Type is file, directory, symlink or other.
 	Type string `json:"type"`
-	// Created: that it was created is lost, too. Gone: it had no name any more.
+	// Created: that it was created is lost, too. Moved: that it got its path is. Gone: it had no name any more.
 	Created bool   `json:"created,omitempty"`
+	Moved   bool   `json:"moved,omitempty"`
 	Gone    bool   `json:"gone,omitempty"`
 	Mode    uint32 `json:"mode"`
 	UID     uint32 `json:"uid"`
@@ -84,7 +85,7 @@ type Object struct {
 	Size    uint64 `json:"size"`
 	Mtime   int64  `json:"mtime"`
 	Target  Path   `json:"target,omitempty"`
-	// Base is what it was without the lost operations; nil when Created, or not known.
+	// Base is what the file at Path was without the lost operations: itself, or what it was to replace; nil for none, or not known.
 	Base *Base `json:"base,omitempty"`
 	// Content is the file with its whole content; "" when Ops make all of it, or it is not known.
 	Content string `json:"content,omitempty"`

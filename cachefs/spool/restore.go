@@ -209,7 +209,7 @@ func (r *restorer) file(o *Object, name string) (Result, error) {
 		return Result{}, err
 	case err == nil && whole && r.same(o, &c, name, fi):
 		return Result{How: Same, As: Path("/" + name)}, nil
-	case err == nil && fi.Mode().IsRegular() && (r.opt.Force || !r.opt.Elsewhere && o.Base.is(fi)):
+	case err == nil && fi.Mode().IsRegular() && (whole || !o.Created && !o.Moved) && (r.opt.Force || !r.opt.Elsewhere && o.Base.is(fi)):
 		return Result{How: Restored, As: Path("/" + name), Note: note}, r.overwrite(o, &c, name, whole)
 	}
 	how := Beside
