@@ -236,7 +236,7 @@ func TestTakenIsKept(t *testing.T) {
 	hasContent(t, a.FS, "a", "aaa")
 }
 
-// stuck is a backend that does not answer.
+// stuck is a backend that does not answer, and applies nothing.
 type stuck struct {
 	p9srv.Committer
 	asked, free chan struct{}
@@ -248,7 +248,7 @@ func (s *stuck) Apply(ctx context.Context, cred *p9srv.Cred, c *cut.Cut) error {
 	default:
 	}
 	<-s.free
-	return s.Committer.Apply(ctx, cred, c)
+	return syscall.EIO
 }
 
 // TestInDoubt: what was on its way when the server was heard of for the last time is in doubt; all that was pending is kept.
