@@ -57,6 +57,7 @@ func cacheServe(c *cli.Context, addr string) error {
 		return err
 	}
 	say := logger(c.App.ErrWriter)
+	tellDeaths(c, addr, say)
 	cfg := p9srv.Config{Backend: b.Backend, Users: users}
 	if b.cache != nil {
 		cfg.Control = b.cache.Control()

@@ -55,6 +55,7 @@ echo9 pending MNT what is not there yet.`,
 			if err != nil {
 				return err
 			}
+			tellDeaths(c, addr, logger(c.App.ErrWriter))
 			return runMount(c, b, c.Args().Get(1), addr, func() error { return nil })
 		},
 	}

@@ -70,6 +70,11 @@ func up(c *cli.Context, dir, mnt string) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	deaths := e.authority.Deaths(uint32(os.Geteuid()))
+	for _, d := range deaths {
+		sayDeath(d, logger(c.App.ErrWriter))
+	}
+	e.authority.DeathsTold(deaths)
 	near, far, err := connPair()
 	if err != nil {
 		return errors.Join(err, e.close())

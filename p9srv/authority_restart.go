@@ -96,7 +96,8 @@ func (a *Authority) restore(c *stable.Session) {
 	s := &session{
 		a: a, id: c.ID, client: c.Client, secret: c.Secret, name: c.Name, aname: c.Aname, uid: wire.NoUID,
 		cred: Cred{UID: c.UID, Session: c.ID}, wish: wire.Tsession{Flags: c.Flags, Users: c.Users}, unsure: true,
-		peer: Peer{Addr: c.Peer}, told: true, over: true, since: now, restored: true, missed: c.Missed,
+		returns: c.Flags&wire.SessionReturns != 0,
+		peer:    Peer{Addr: c.Peer}, told: true, over: true, since: now, restored: true, missed: c.Missed,
 		pending: c.Pending, noted: c.Pending, lostLocks: c.Locks,
 		cuts: map[uint64]*partialCut{}, committed: map[uint64]*partialCut{},
 	}
@@ -118,7 +119,7 @@ func (a *Authority) restore(c *stable.Session) {
 		in.Lost = append(in.Lost, tokens.Lost{ID: id, Left: tokens.Mode(c.Lost[id])})
 	}
 	a.step(in)
-	if c.Proc != "" && !lives(c.Proc) {
+	if c.Proc != "" && !s.returns && !lives(c.Proc) {
 		a.endSession(s, "its client is dead")
 	}
 }
@@ -350,7 +351,7 @@ func (a *Authority) versionOf(s *session, id uint64) (uint64, error) {
 func (s *session) openRecords(m *wire.Tsession, ids wire.IDRange) []stable.Record {
 	return []stable.Record{{
 		Kind: stable.Open, Session: s.id, Client: s.client, Secret: s.secret, Aname: s.aname, Name: s.name, Peer: s.peer.Addr,
-		Proc: procName(s.peer), UID: s.owner(), Flags: m.Flags & wire.SessionAnyUser, Users: m.Users,
+		Proc: procName(s.peer), UID: s.owner(), Flags: m.Flags & (wire.SessionAnyUser | wire.SessionReturns), Users: m.Users,
 	}, s.rangeRecord(ids)}
 }
 

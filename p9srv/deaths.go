@@ -9,13 +9,13 @@ import (
 
 // Death is a session whose client had work that had not reached the server when it was last heard of.
 type Death struct {
-	Session uint64
-	UID     uint32
-	Name    string // what its client said for people: user@host, process
-	Peer    string
-	At      time.Time // when it ended, or was last heard of
+	Session uint64    `json:"session"`
+	UID     uint32    `json:"uid"`
+	Name    string    `json:"name"` // what its client said for people: user@host, process
+	Peer    string    `json:"peer"`
+	At      time.Time `json:"at"` // when it ended, or was last heard of
 	// Away: its lease is over, but it may come back.
-	Away bool
+	Away bool `json:"away"`
 }
 
 // Deaths tells of a user's sessions that died with work pending, the oldest first, until DeathsTold.

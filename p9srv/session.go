@@ -36,6 +36,7 @@ type session struct {
 	peer     Peer
 	proc     *process // nil: not known
 	dead     bool     // its process is
+	returns  bool     // what it has not sent outlives its process: it may come back though that is dead
 	over     bool     // its lease is over, and that was said
 	ended    bool     // it is gone, but a cut of it is still being applied
 	pending  bool     // it said that it has work that is not committed
@@ -98,7 +99,7 @@ func (r *request) tsession() error {
 		return err
 	}
 	c, a := r.c, r.c.srv.cfg.Authority
-	if m.Flags&^(wire.SessionResume|wire.SessionEnd|wire.SessionAnyUser) != 0 {
+	if m.Flags&^(wire.SessionResume|wire.SessionEnd|wire.SessionAnyUser|wire.SessionReturns) != 0 {
 		return syscall.EINVAL
 	}
 	if m.Flags&wire.SessionEnd != 0 {
@@ -131,6 +132,7 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 	s := &session{
 		a: a, client: m.Client, secret: m.Secret, name: m.Name, aname: m.Aname, conn: c, peer: c.peer, told: true,
 		cuts: map[uint64]*partialCut{}, committed: map[uint64]*partialCut{}, since: a.cfg.Clock(), locks: true,
+		returns: m.Flags&wire.SessionReturns != 0,
 	}
 	if err := a.whom(s, c, m); err != nil {
 		return err
@@ -308,6 +310,7 @@ func (a *Authority) resume(r *request, m *wire.Tsession) error {
 	}
 	s.conn, s.resuming, s.since, s.peer, s.told = c, r, a.cfg.Clock(), c.peer, false
 	s.over, s.mustResume, s.deathTold = false, 0, false
+	s.returns = m.Flags&wire.SessionReturns != 0
 	c.session.Store(s)
 	a.follow(s, proc)
 	if a.store != nil {
@@ -402,7 +405,7 @@ func (a *Authority) disconnected(s *session, c *conn) {
 		return
 	}
 	a.hungUp(s)
-	if s.dead {
+	if s.dead && !s.returns {
 		a.endSession(s, "its client is dead")
 		return
 	}
@@ -418,7 +421,7 @@ func (a *Authority) watch(s *session, p *process) {
 	defer a.unlock(nil)
 	if a.sessions[s.id] == s && s.proc == p {
 		s.dead = true
-		if s.conn == nil {
+		if s.conn == nil && !s.returns {
 			a.endSession(s, "its client is dead")
 		}
 	}

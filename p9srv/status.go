@@ -16,6 +16,8 @@ type Status struct {
 	Epoch uint64        `json:"epoch"`
 	Up    time.Duration `json:"up_ns"`
 	Lease time.Duration `json:"lease_ns"`
+	// Grace is there in a grace period.
+	Grace *GraceStatus `json:"grace,omitempty"`
 	// Others are the sessions of other users that are not shown to who asks.
 	Others   int             `json:"others,omitempty"`
 	Sessions []SessionStatus `json:"sessions"`
@@ -36,6 +38,12 @@ type Status struct {
 	// LongestRecall is the longest from wanting a token back to having it, those still wanted included.
 	LongestRecall time.Duration `json:"longest_recall_ns"`
 	Events        []Event       `json:"events"`
+}
+
+// GraceStatus is a grace period: how long it goes on at most, and how many sessions it waits for.
+type GraceStatus struct {
+	Left    time.Duration `json:"left_ns"`
+	Awaited int           `json:"awaited"`
 }
 
 // SessionStatus is one session.
@@ -91,6 +99,9 @@ func (a *Authority) Status() Status {
 	now := a.cfg.Clock()
 	st.Up = time.Duration(now - a.started)
 	st.LongestRecall = time.Duration(a.recallMax)
+	if until, awaited, on := a.m.Grace(); on {
+		st.Grace = &GraceStatus{time.Duration(max(0, until-now)), len(awaited)}
+	}
 	held := map[uint64][]tokens.Token{}
 	for _, s := range a.sessions {
 		held[s.id] = a.m.HeldBy(tokens.SessionID(s.id), nil)

@@ -14,6 +14,9 @@ func (st Status) String() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("server   up %s, epoch %d, lease %v\n", short(st.Up), st.Epoch, st.Lease)
+	if g := st.Grace; g != nil {
+		p("grace    waits for %d sessions of before the restart, at most %s\n", g.Awaited, short(g.Left))
+	}
 	away, held, writes := 0, 0, 0
 	for _, s := range st.Sessions {
 		held, writes = held+s.Tokens, writes+s.Writes

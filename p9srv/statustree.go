@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +24,7 @@ const (
 	statusTextID
 	statusJSONID
 	statusEventsID
+	statusDeathsID
 )
 
 // synthetic tells whether all that is asked for is in the status tree.
@@ -39,26 +42,56 @@ type statusFile struct {
 	name string
 	id   uint64
 	text func(ctx context.Context, a *Authority, cred *Cred) []byte
+	// write takes a line of what is written to it; nil: it is read-only.
+	write func(a *Authority, cred *Cred, line string) error
 }
 
 var statusFiles = []statusFile{
 	{"status", statusTextID, func(ctx context.Context, a *Authority, cred *Cred) []byte {
 		return []byte(a.StatusFor(ctx, cred).String())
-	}},
+	}, nil},
 	{"status.json", statusJSONID, func(ctx context.Context, a *Authority, cred *Cred) []byte {
 		b, err := json.Marshal(a.StatusFor(ctx, cred))
 		if err != nil {
 			panic("p9srv: status cannot be encoded: " + err.Error())
 		}
 		return append(b, '\n')
-	}},
+	}, nil},
 	{"events", statusEventsID, func(_ context.Context, a *Authority, cred *Cred) []byte {
 		var b bytes.Buffer
 		for _, e := range a.events.last(maxEvents, mayKnow(cred)) {
 			fmt.Fprintln(&b, e)
 		}
 		return b.Bytes()
-	}},
+	}, nil},
+	{"deaths", statusDeathsID, deathsText, deathTold},
+}
+
+// deathsText is the user's own sessions that died with work pending, as JSON, a line each.
+func deathsText(_ context.Context, a *Authority, cred *Cred) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, d := range a.Deaths(cred.UID) {
+		if err := enc.Encode(d); err != nil {
+			panic("p9srv: deaths cannot be encoded: " + err.Error())
+		}
+	}
+	return b.Bytes()
+}
+
+// deathTold takes in that the user knows of the death of a session of his.
+func deathTold(a *Authority, cred *Cred, line string) error {
+	id, err := strconv.ParseUint(line, 10, 64)
+	if err != nil {
+		return syscall.EINVAL
+	}
+	for _, d := range a.Deaths(cred.UID) {
+		if d.Session == id {
+			a.DeathsTold([]Death{d})
+			return nil
+		}
+	}
+	return syscall.ENOENT
 }
 
 // rootFor is what Tattach gives: an export's root, or that of the status tree.
@@ -104,6 +137,9 @@ func (o *statusObject) GetAttr(ctx context.Context, cred *Cred) (wire.Attr, erro
 	}
 	if o.file != nil {
 		a.Mode, a.Nlink = syscall.S_IFREG|0o444, 1
+		if o.file.write != nil {
+			a.Mode |= 0o222
+		}
 		a.Size = uint64(len(o.file.text(ctx, o.a, cred)))
 	}
 	return a, nil
@@ -130,32 +166,39 @@ func (o *statusObject) Walk(ctx context.Context, cred *Cred, name string) (Objec
 }
 
 func (o *statusObject) Open(ctx context.Context, cred *Cred, flags uint32) (File, error) {
+	update := flags&wire.OAccMode != wire.ORdonly || flags&wire.OTrunc != 0
 	switch {
-	case flags&wire.OAccMode != wire.ORdonly, flags&wire.OTrunc != 0:
+	case update && (o.file == nil || o.file.write == nil):
 		return nil, syscall.EROFS
 	case o.file == nil:
 		return statusHandle{}, nil
 	case flags&wire.ODirectory != 0:
 		return nil, syscall.ENOTDIR
 	}
-	return statusHandle{text: o.file.text(ctx, o.a, cred), file: true}, nil
+	h := statusHandle{o: o, cred: cred, writable: update}
+	if flags&wire.OAccMode != wire.OWronly {
+		h.text = o.file.text(ctx, o.a, cred)
+	}
+	return h, nil
 }
 
 // statusHandle is an open object of the status tree: what a file contained at the open.
 type statusHandle struct {
-	text []byte
-	file bool
+	o        *statusObject // nil: the directory
+	cred     *Cred
+	text     []byte
+	writable bool
 }
 
 func (h statusHandle) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	if !h.file {
+	if h.o == nil {
 		return 0, syscall.EISDIR
 	}
 	return copy(p, h.text[min(off, int64(len(h.text))):]), nil
 }
 
 func (h statusHandle) ReadDir(_ context.Context, cookie uint64, fn func(wire.Dirent) bool) error {
-	if h.file {
+	if h.o != nil {
 		return syscall.ENOTDIR
 	}
 	root := wire.QID{Type: wire.QTDir, Path: statusRootID}
@@ -172,14 +215,26 @@ func (h statusHandle) ReadDir(_ context.Context, cookie uint64, fn func(wire.Dir
 	return nil
 }
 
-func (statusHandle) WriteAt(context.Context, []byte, int64) (int, error) { return 0, syscall.EBADF }
-func (statusHandle) Fsync(context.Context, bool) error                   { return nil }
-func (statusHandle) Close(context.Context) error                         { return nil }
+// WriteAt takes whole lines.
+func (h statusHandle) WriteAt(_ context.Context, p []byte, _ int64) (int, error) {
+	if !h.writable {
+		return 0, syscall.EBADF
+	}
+	for line := range strings.Lines(string(p)) {
+		if err := h.o.file.write(h.o.a, h.cred, strings.TrimSpace(line)); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+func (statusHandle) Fsync(context.Context, bool) error { return nil }
+func (statusHandle) Close(context.Context) error       { return nil }
 func (statusHandle) Allocate(context.Context, uint32, uint64, uint64) error {
 	return syscall.EROFS
 }
 
-// The rest refuses: the tree is read-only.
+// The rest refuses: names and attributes are read-only.
 
 func (o *statusObject) SetAttr(context.Context, *Cred, File, wire.SetAttr) error {
 	return syscall.EROFS

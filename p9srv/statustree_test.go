@@ -85,12 +85,12 @@ func TestStatusTreeIsReadOnly(t *testing.T) {
 	c.ok(&wire.Tlopen{Fid: 1, Flags: wire.ODirectory}, &wire.Rlopen{})
 	var r wire.Rreaddir
 	c.ok(&wire.Treaddir{Fid: 1, Count: 4096}, &r)
-	for _, name := range []string{"status", "status.json", "events"} {
+	for _, name := range []string{"status", "status.json", "events", "deaths"} {
 		if !bytes.Contains(r.Data, []byte(name)) {
 			t.Errorf("%q is not listed", name)
 		}
 	}
-	c.ok(&wire.Treaddir{Fid: 1, Offset: 5, Count: 4096}, &r)
+	c.ok(&wire.Treaddir{Fid: 1, Offset: 6, Count: 4096}, &r)
 	if len(r.Data) != 0 {
 		t.Errorf("entries after the last: %q", r.Data)
 	}
@@ -196,4 +196,43 @@ func (m *memCommitter) PathOf(_ context.Context, id uint64) string {
 		}
 	}
 	return ""
+}
+
+// A user learns which of his sessions died with work pending, until he has said that he knows; others learn nothing of it.
+func TestStatusTreeDeaths(t *testing.T) {
+	s, a, _ := newAuthorityServer(t, AuthorityConfig{Lease: 50 * time.Millisecond, RecallDeadline: 10 * time.Millisecond})
+	w := dialExt(t, s, "writer")
+	w.ok(&wire.Trenew{Flags: wire.RenewPending}, &wire.Rrenew{})
+	w.nc.Close()
+	eventually(t, "its lease is over", func() bool { return len(a.Deaths(w.s.UID)) == 1 })
+	c := dialStatus(t, s)
+	var d Death
+	if err := json.Unmarshal([]byte(c.readFile("deaths")), &d); err != nil || d.Session != w.s.Session || d.Name != "writer" {
+		t.Fatalf("deaths: %+v, %v", d, err)
+	}
+	told := func(line string, want syscall.Errno) {
+		t.Helper()
+		c.walk(0, 7, "deaths")
+		c.ok(&wire.Tlopen{Fid: 7, Flags: wire.OWronly}, &wire.Rlopen{})
+		c.sendTag(8, &wire.Twrite{Fid: 7, Data: []byte(line)})
+		if _, m := c.next(); syscall.Errno(rlerrno(m)) != want {
+			t.Errorf("%q is answered %v", line, m)
+		}
+		c.clunk(7)
+	}
+	told("17\n", syscall.ENOENT)
+	told("x\n", syscall.EINVAL)
+	if err := deathTold(a, &Cred{UID: 54321}, "1"); err != syscall.ENOENT {
+		t.Errorf("another user says that he knows: %v", err)
+	}
+	if text := deathsText(context.Background(), a, &Cred{UID: 54321}); len(text) > 0 {
+		t.Errorf("another user learns %s", text)
+	}
+	if c.readFile("deaths") == "" {
+		t.Error("it is forgotten though nobody was told")
+	}
+	told("1\n", 0)
+	if text := c.readFile("deaths"); text != "" {
+		t.Errorf("it is told again: %s", text)
+	}
 }

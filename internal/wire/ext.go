@@ -40,10 +40,11 @@ type Tsession struct {
 
 // Flags of Tsession and Rsession.
 const (
-	SessionResume  uint32 = 1 // T: resume; R: was resumed
-	SessionEnd     uint32 = 2 // T: the session ends, all that it holds is free
-	SessionAnyUser uint32 = 4 // T: wants to act for any user; R: may
-	SessionGrace   uint32 = 8 // R: the server is in its grace period
+	SessionResume  uint32 = 1  // T: resume; R: was resumed
+	SessionEnd     uint32 = 2  // T: the session ends, all that it holds is free
+	SessionAnyUser uint32 = 4  // T: wants to act for any user; R: may
+	SessionGrace   uint32 = 8  // R: the server is in its grace period
+	SessionReturns uint32 = 16 // T: what the client has not sent outlives its process: it may come back though that is dead
 )
 
 // IDRange is a range of object ids for objects that the client creates. The client

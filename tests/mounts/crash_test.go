@@ -40,7 +40,7 @@ func TestKilledMountIsRepaired(t *testing.T) {
 	label := fmt.Sprint(" ", m.cmd.Process.Pid)
 	eventually(t, "the server names the session", func() bool {
 		out := ok(t, "status", addr)
-		return strings.Contains(out, label+") ends, with work that was not committed: its client is dead")
+		return strings.Contains(out, label+") died with work pending: its client is dead")
 	})
 
 	again := start(t, "mount", slow, addr, mnt)
@@ -52,10 +52,21 @@ func TestKilledMountIsRepaired(t *testing.T) {
 		t.Errorf("what was not sent: %v", err)
 	}
 	ok(t, "umount", mnt)
+	again.wait()
+	if said := again.errs.String(); strings.Count(said, label+") died at ") != 1 {
+		t.Errorf("the next mount does not say who died with work pending:\n%s", said)
+	}
+	third := start(t, "mount", slow, addr, mnt)
+	third.says("is mounted on")
+	ok(t, "umount", mnt)
+	third.wait()
+	if said := third.errs.String(); strings.Contains(said, "died") {
+		t.Errorf("it is told twice:\n%s", said)
+	}
 	if code := server.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("serve: exit code %d", code)
 	}
-	if !strings.Contains(server.errs.String(), label+") ends, with work that was not committed") {
+	if !strings.Contains(server.errs.String(), label+") died with work pending") {
 		t.Errorf("the server's log does not say who died with work pending:\n%s", server.errs)
 	}
 }
