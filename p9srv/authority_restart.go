@@ -119,7 +119,7 @@ func (a *Authority) restore(c *stable.Session) {
 		in.Lost = append(in.Lost, tokens.Lost{ID: id, Left: tokens.Mode(c.Lost[id])})
 	}
 	a.step(in)
-	if c.Proc != "" && !s.returns && !lives(c.Proc) {
+	if c.Proc != "" && !s.returns && !isAlive(c.Proc) {
 		a.endSession(s, "its client is dead")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"echo9/internal/cut"
+	"echo9/internal/wire"
 )
 
 // memCommitter is memFS as a Committer. Cuts are applied record by record, and
@@ -78,6 +79,23 @@ func (m *memCommitter) EndSession(session uint64) {
 		}
 	}
 	m.locks.DropSession(session)
+}
+
+func (m *memCommitter) LockHolders(cred *Cred, id uint64, l wire.Lock) []uint64 {
+	return m.locks.Holders(id, memLock(cred, l))
+}
+
+func (m *memCommitter) DropSessionLocks(session, id uint64) { m.locks.DropSessionOn(id, session) }
+
+func (m *memCommitter) lastCut(client [16]byte) (last uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.cuts {
+		if m.cuts[i].Client == client {
+			last = max(last, m.cuts[i].Number)
+		}
+	}
+	return last
 }
 
 func (m *memCommitter) Apply(ctx context.Context, cred *Cred, c *cut.Cut) error {

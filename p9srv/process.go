@@ -83,8 +83,8 @@ func procName(peer Peer) string {
 	return fmt.Sprintf("%s %d %s", bytes.TrimSpace(boot), peer.PID, fields[19])
 }
 
-// lives tells whether the process of that name is there.
-func lives(name string) bool {
+// isAlive tells whether the process of that name is there.
+func isAlive(name string) bool {
 	var boot, start string
 	var pid int
 	if n, err := fmt.Sscan(name, &boot, &pid, &start); n != 3 || err != nil {

@@ -162,7 +162,7 @@ func (m *Manager) reclaimable(s *session, o *object, mode Mode) bool {
 	if left, ok := s.barred[o.id]; ok && left < mode && !m.off.recordLost {
 		return false
 	}
-	if o.writers > 0 || mode == Write && o.readers > o.ownReaders(s) || len(s.held) >= 2*m.cfg.MaxTokensPerSession {
+	if o.recording > 0 || o.writers > 0 || mode == Write && o.readers > o.ownReaders(s) || len(s.held) >= 2*m.cfg.MaxTokensPerSession {
 		return false
 	}
 	for i := range o.holders {

@@ -20,6 +20,9 @@ func (m *Manager) standing(r *request, it *item) (st standing) {
 	if o.writers > 0 {
 		return waits // nobody else has it
 	}
+	if o.recording > 0 && !m.off.recordFirst && !(r.plain && r.session != nil && m.enough(r, it)) {
+		return waits // whoever gets it, gets what was taken
+	}
 	if it.mode == Write && o.readers > 0 && (r.plain || o.readers > o.ownReaders(r.session)) {
 		st |= waits
 	}
@@ -245,7 +248,7 @@ func (m *Manager) grant(r *request) {
 			h := &it.o.holders[k]
 			if h.s != r.session && conflict[h.mode][it.mode] && !(r.plain && m.enough(r, it)) {
 				m.revoke(r, it.o, h, keepFor[it.mode])
-				took = true
+				took, it.took = true, true
 			}
 		}
 		for _, w := range it.o.waiters {
@@ -294,6 +297,11 @@ func (m *Manager) grant(r *request) {
 	}
 	if took && m.cfg.Record {
 		r.state = reqRecording
+		for i := range r.set {
+			if r.set[i].took {
+				r.set[i].o.recording++
+			}
+		}
 		return
 	}
 	m.granted(r)

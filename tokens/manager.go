@@ -166,6 +166,7 @@ func (m *Manager) about(r *request, in *Input) {
 	case InResolved:
 		m.resolved(r, in)
 	case InRecorded:
+		m.recorded(r)
 		switch {
 		case r.state != reqRecording:
 		case r.dropped && r.plain:

@@ -12,6 +12,7 @@ type object struct {
 	own              []ownUse // of them, those of sessions' connections
 	busyRead         int      // cuts being applied that read or write it
 	busyWrite        int
+	recording        int // requests for which something of it was taken, and that is not on record yet
 
 	writes uint64  // grants for writing and cuts applied so far: answers about names in it age by that
 	dirty  bool    // in Manager.dirty

@@ -39,6 +39,7 @@ type item struct {
 	mode   Mode
 	unlink bool
 	odd    bool // while it waits: see object.odd
+	took   bool // it was taken from somebody, which is being recorded
 }
 
 // binding is what is known of a (D, name) element.
@@ -359,6 +360,20 @@ func (m *Manager) sent(r *request) {
 	if m.off.takeAndGrant {
 		for w := m.firstWaiting; w != nil; w = w.next {
 			m.again, w.later = m.again || w.later, false
+		}
+	}
+}
+
+// recorded: what was taken for r is on record; others may have of it what r leaves.
+func (m *Manager) recorded(r *request) {
+	if r.state != reqRecording {
+		return
+	}
+	for i := range r.set {
+		if it := &r.set[i]; it.took {
+			it.took = false
+			it.o.recording--
+			m.touch(it.o, Write)
 		}
 	}
 }

@@ -21,6 +21,7 @@ type rulesOff struct {
 	takeAndGrant     bool // 18: taken and granted in one step
 	recallAgain      bool // 19: recalls still wanted are sent again
 	answerAlways     bool // 19: a recall of what is not held is answered
+	recordFirst      bool // 16: nobody gets anything of what was taken before that is on record
 	graceWait        bool // 21: in the grace period only reclaims are granted
 	serveUnreclaimed bool // 20: a lease of a new epoch counts when all is reclaimed
 	recordLost       bool // 16: what is on record as lost is not reclaimed

@@ -141,6 +141,7 @@ func TestRestartRulesMatter(t *testing.T) {
 		"grace_times_out":                     {lateConflict: true},
 		"rfc8881_8.4.3_partition_then_reboot": {recordLost: true},
 		"rfc8881_8.4.3_two_reboots":           {missedEarlier: true},
+		"record_others":                       {recordFirst: true},
 		"reclaim_crosses_recall":              {recallReclaimed: true},
 	} {
 		old, err := os.ReadFile("testdata/manager/" + story + ".txt")
