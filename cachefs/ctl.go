@@ -194,7 +194,10 @@ func (c *ctl) GetLock(context.Context, *p9srv.Cred, wire.Lock) (wire.Lock, error
 	return wire.Lock{}, syscall.EINVAL
 }
 
-// ctlHandle is an open synthetic object. What is read is as of the open; a write to ctl is a command, and fails as it does.
+// grows says that the file grows at its end, and what is read is as of the read: tail -f works.
+func (c *ctlFile) grows() bool { return c.id == ctlEventsID }
+
+// ctlHandle is an open synthetic object. What is read is as of the open, of files that do not grow; a write to ctl is a command, and fails as it does.
 type ctlHandle struct {
 	c    *ctl
 	mu   sync.Mutex
@@ -207,10 +210,14 @@ func (h *ctlHandle) ReadAt(_ context.Context, p []byte, off int64) (int, error) 
 	if isDir(h.c.file.mode) {
 		return 0, syscall.EISDIR
 	}
-	if off >= int64(len(h.text)) {
+	text := h.text
+	if h.c.file.grows() {
+		text = h.c.file.text(h.c.f)
+	}
+	if off >= int64(len(text)) {
 		return 0, nil
 	}
-	return copy(p, h.text[off:]), nil
+	return copy(p, text[off:]), nil
 }
 
 func (h *ctlHandle) WriteAt(ctx context.Context, p []byte, _ int64) (int, error) {

@@ -18,14 +18,15 @@ type Event struct {
 	Text string
 }
 
-// maxEvents is how many events are remembered.
+// maxEvents is how many events are remembered at least. When there are twice as many the older half goes: to those who follow
+// the file of events it is truncated then, as a log is that is rotated.
 const maxEvents = 1000
 
 // event notes an event. Called with f.mu held.
 func (f *FS) event(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if len(f.events) == maxEvents {
-		f.events = slices.Delete(f.events, 0, 1)
+	if len(f.events) == 2*maxEvents {
+		f.events = slices.Clone(f.events[maxEvents:])
 	}
 	f.events = append(f.events, Event{time.Now(), text})
 	logf := f.opt.Logf
