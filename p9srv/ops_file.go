@@ -67,7 +67,7 @@ func (r *request) read() error {
 	if err := r.reserve(n + wire.RreadOverhead); err != nil {
 		return err
 	}
-	p := newBuffer(n + wire.RreadOverhead)
+	p := newFrame(n)
 	got, err := o.ReadAt(r, p.b[wire.RreadOverhead:wire.RreadOverhead+n], int64(m.Offset))
 	if err != nil {
 		p.free()
