@@ -10,7 +10,7 @@ import (
 // in names of generations only are the same.
 
 func (m *Manager) clone() *Manager {
-	c := &Manager{cfg: m.cfg, off: m.off, now: m.now, gen: m.gen, seq: m.seq, plainWaiting: m.plainWaiting, tokens: m.tokens}
+	c := &Manager{cfg: m.cfg, off: m.off, now: m.now, gen: m.gen, seq: m.seq, plainWaiting: m.plainWaiting, tokens: m.tokens, grace: m.grace, uses: maps.Clone(m.uses)}
 	c.sessions = make(map[SessionID]*session, len(m.sessions))
 	c.objects = make(map[ID]*object, len(m.objects))
 	c.reqs = make(map[ReqID]*request, len(m.reqs))
@@ -139,6 +139,15 @@ func (k *ink) write(f func(k *ink)) []byte {
 }
 
 func (m *Manager) write(k *ink) {
+	k.flags(m.grace.on, m.grace.asking, m.uses != nil)
+	for _, id := range sortedIDs(m.uses) {
+		u := m.uses[id]
+		k.n(int(id))
+		for mode := Read; mode <= Write; mode++ {
+			k.n(int(u.by[mode]))
+			k.flags(u.did[mode], u.all[mode])
+		}
+	}
 	for _, id := range sortedIDs(m.objects) {
 		o := m.objects[id]
 		k.n(int(id), len(o.holders))
@@ -157,7 +166,7 @@ func (m *Manager) write(k *ink) {
 		for _, r := range o.waiters {
 			k.n(int(r.id))
 		}
-		k.n(o.readers, o.writers, o.busyRead, o.busyWrite, len(o.own))
+		k.n(o.readers, o.writers, o.busyRead, o.busyWrite, o.recording, len(o.own))
 		for _, u := range o.own {
 			k.n(int(u.s.id), u.n)
 		}
@@ -172,6 +181,11 @@ func (m *Manager) write(k *ink) {
 		if s.applying != nil {
 			s.applying.write(k)
 		}
+		k.flags(s.reclaims)
+		for _, l := range sortedIDs(s.barred) {
+			k.n(int(l), int(s.barred[l]))
+		}
+		k.n(-7)
 		for _, l := range sortedIDs(s.lost) {
 			k.n(int(l), int(s.lost[l].left))
 			k.flags(s.lost[l].told)

@@ -64,11 +64,13 @@
 //
 //  19. Recalls still wanted are sent again after a resume, and a recall is always answered.
 //
-//  20. In a new epoch a session has only what it has reclaimed.
+//  20. In a new epoch a session has only what it has reclaimed; a lease of that epoch counts
+//     when the server has answered that this is all.
 //
 //  21. Only reclaims are granted until all known sessions have reclaimed what they want, or the time of grace is over.
 //
-//  22. Who is missing then is recorded before the first grant, and reclaims nothing in a later epoch.
+//  22. Who is missing then is recorded before the first grant, and reclaims nothing in a later epoch; unless
+//     it says after all that it has what it wants, knowing what it could not have: that is recorded before it is answered.
 //
 //  23. Late, only that is reclaimed which nobody was granted in a conflicting mode since the epoch began.
 //

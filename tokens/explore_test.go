@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,10 +14,10 @@ import (
 const maxStates = 120_000
 
 // walk explores sc and fails when there is a violation.
-func walk(t *testing.T, name string, sc *scenario) explored {
+func walk(t *testing.T, name string, sc *scenario, most int) explored {
 	t.Helper()
 	began := time.Now()
-	e := explore(sc, maxStates)
+	e := explore(sc, most)
 	t.Logf("%-28s %7d states %8d moves  %v", name, e.states, e.edges, time.Since(began).Round(time.Millisecond))
 	if e.bad != "" {
 		t.Errorf("%s: %s\n%s", name, e.bad, tell(sc, "", e.path))
@@ -28,8 +29,12 @@ func walk(t *testing.T, name string, sc *scenario) explored {
 // goes wrong in any of them. The number of states has a floor, so that a world that shrinks by mistake is seen.
 func TestWorlds(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	states, moves, floor := 0, 0, 250_000
+	states, moves, floor := 0, 0, 300_000
 	all := worlds
+	most := maxStates
+	if os.Getenv("ECHO9_FULL") != "" {
+		all, most = append(slices.Clone(worlds), fullWorlds...), 5_000_000
+	}
 	for _, r := range rules {
 		sc := r.world
 		sc.name = r.name
@@ -39,7 +44,7 @@ func TestWorlds(t *testing.T) {
 		if raceEnabled && all[i].large {
 			continue
 		}
-		e := walk(t, all[i].name, &all[i])
+		e := walk(t, all[i].name, &all[i], most)
 		states, moves = states+e.states, moves+e.edges
 	}
 	if raceEnabled {
@@ -59,7 +64,7 @@ func TestRules(t *testing.T) {
 		sc := r.world
 		r.off(&sc)
 		e := explore(&sc, maxStates)
-		if e.path == nil {
+		if e.path == nil || e.bad == tooMany {
 			t.Errorf("%s: without it nothing was found in %d states (%s)", r.name, e.states, e.bad)
 			continue
 		}
@@ -160,5 +165,23 @@ var worlds = []scenario{
 	{name: "overdue by chance", progs: []string{"w:X, w:Y", "w:X w:Y"}, slows: 1, ends: 1, large: true},
 	{name: "unwilling", progs: []string{"w:X w:Y, r:X", "w:X", "r:Y"}, unwilling: 1, large: true},
 	{name: "unwilling for ever", progs: []string{"r:X", "w:X"}, plain: []string{"w:X"}, unwilling: 1, loop: 1, overtakes: 3, bypass: 1},
+	{name: "restarted, lease", progs: []string{"w:X w:Y"}, plain: []string{"r:X"}, behind: true, ends: 1, crashes: 1, large: true},
+	{name: "restarted, one dies", progs: []string{"w:X", "w:X"}, deaths: 1, crashes: 1, large: true},
+	{name: "restarted, returns", progs: []string{"w:X, r:X"}, plain: []string{"w:X"}, returns: 1, crashes: 1, large: true},
+	{name: "restarted twice", progs: []string{"w:X"}, plain: []string{"r:X, w:X"}, behind: true, crashes: 2, large: true},
+	{name: "restarted, slow cuts", progs: []string{"w:X w:Y, w:X"}, plain: []string{"r:Y"}, behind: true, pipe: true, slow: true, crashes: 1, large: true},
+	{name: "restarted, names", progs: []string{"r:D w:D/n"}, plain: []string{"w:D"}, behind: true, crashes: 1, large: true},
 	{name: "overtaken", progs: []string{"r:Y", "w:X w:Y"}, plain: []string{"w:X, w:X, w:X", "w:Y, w:Y"}, overtakes: 3, bypass: 1, setup: []string{"w:Y"}, large: true},
+}
+
+// fullWorlds are too large for every day.
+var fullWorlds = []scenario{
+	{name: "restarted", progs: []string{"w:X, w:Y", "r:X"}, behind: true, crashes: 1},
+	{name: "restarted, stopped", progs: []string{"w:X", ""}, plain: []string{"w:X"}, stops: 1, crashes: 1},
+	{name: "restarted, overdue", progs: []string{"w:X, w:X"}, plain: []string{"w:X"}, behind: true, slows: 1, ends: 1, crashes: 1},
+	{name: "restarted, breaks", progs: []string{"w:X, r:Y", "w:X"}, behind: true, breaks: 1, crashes: 1},
+	{name: "restarted, lease, two", progs: []string{"w:X", "w:X"}, behind: true, ends: 1, crashes: 1},
+	{name: "restarted twice, two", progs: []string{"w:X", "r:X"}, crashes: 2},
+	{name: "restarted twice, stopped, dead", progs: []string{"w:X", ""}, plain: []string{"r:X"}, anybody: true, stops: 1, deaths: 1, crashes: 2},
+	{name: "restarted thrice", progs: []string{"w:X, r:X"}, plain: []string{"r:X, w:X"}, crashes: 3},
 }

@@ -90,6 +90,9 @@ func (m *Manager) missedRecorded() {
 func (m *Manager) reclaimed(s *session) {
 	if s.reclaims {
 		s.reclaims = false
+		if m.off.awaitAll && m.grace.on {
+			m.graceOver()
+		}
 		m.endGrace()
 	}
 }
@@ -154,7 +157,7 @@ func (m *Manager) reclaim(in *Input) {
 // says otherwise, nobody has it in a conflicting mode, and nobody had since the epoch began. What it has already, it may have.
 func (m *Manager) reclaimable(s *session, o *object, mode Mode) bool {
 	if h := o.holding(s); h != nil && h.mode >= mode && !o.unsentTo(s) {
-		return true
+		return !m.off.reclaimAgain
 	}
 	if !s.reclaims {
 		return false

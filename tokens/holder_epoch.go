@@ -50,8 +50,9 @@ func (h *Holder) Reclaimed(k Token) {
 	}
 }
 
-// ReclaimDone: nothing more will be reclaimed; the server has to be told. What was not reclaimed is lost, as Lost says, and listed.
-// The lease that was granted since NewEpoch counts from here on.
+// ReclaimDone: the server has answered that it knows: nothing more will be reclaimed. (It is told when all answers to
+// reclaims are there, not along with the last of them.) What was not reclaimed is lost, as Lost says, and listed.
+// The lease that was granted since NewEpoch counts from here on: only now the server would wait for this client if it were started again.
 func (h *Holder) ReclaimDone() (lost []Lost) {
 	if !h.reclaiming {
 		return nil

@@ -100,7 +100,9 @@ const (
 	// with Mode None for what cannot be had; then InSent as for a Request. It may be asked again, also after InReclaimed:
 	// then it gets what it has.
 	InReclaim
-	// InReclaimed: Session has reclaimed all that it wants.
+	// InReclaimed: Session has reclaimed all that it wants, and says so in a message that it sent when it knew what it could not have. If it
+	// missed the grace period of this epoch, or of an earlier one, that this is over must be durable before the answer: from the answer on its
+	// lease counts, and the next epoch awaits who has a lease.
 	InReclaimed
 	// InMissedRecorded answers OutMissed: it is durable.
 	InMissedRecorded

@@ -41,6 +41,9 @@ const (
 	mvDie
 	mvFlush
 	mvPlainFlush
+	mvCrash
+	mvGrace
+	mvPast
 )
 
 // moveWords say a move in a story: a letter stands for the client or plain client, N for a number.
@@ -70,6 +73,10 @@ var moveWords = [...]string{
 
 	mvFlush:      "what A asked for is flushed",
 	mvPlainFlush: "what plain A asked for is flushed",
+
+	mvCrash: "the server is killed and starts again",
+	mvGrace: "the time of the grace period is over",
+	mvPast:  "what lease A had before the restart ends",
 }
 
 func (v move) String() string {
@@ -159,6 +166,9 @@ func (w *world) moves(vs []move) []move {
 				fault(mvEnd, i)
 			}
 		}
+		if w.past(i) {
+			add(mvPast, i, 0)
+		}
 		if s.recalls > 0 && !w.m.overdue(s) {
 			if away || i+1 == w.sc.unwilling {
 				add(mvLate, i, 0)
@@ -181,6 +191,12 @@ func (w *world) moves(vs []move) []move {
 		if w.flushes > 0 && c.live && w.flushable(i) {
 			vs = append(vs, move{kind: mvFlush, i: uint8(i), bad: true})
 		}
+	}
+	if w.crashes > 0 {
+		fault(mvCrash, 0)
+	}
+	if may, bad := w.mayEndGrace(); may {
+		vs = append(vs, move{kind: mvGrace, bad: bad})
 	}
 	for k := range w.names {
 		add(mvResolve, 0, k)
@@ -214,6 +230,15 @@ func (w *world) play(v move) {
 		return
 	}
 	switch v.kind {
+	case mvCrash:
+		w.crashes--
+		w.restart()
+		w.check()
+		return
+	case mvGrace:
+		w.endGrace()
+		w.check()
+		return
 	case mvPlain:
 		w.plainBegin(i)
 		w.check()
@@ -271,7 +296,7 @@ func (w *world) play(v move) {
 		}
 		w.own()
 		w.m.sessions[me].until = worldNow
-		c.h.until = min(c.h.until, worldNow)
+		c.h.until, c.h.next = min(c.h.until, worldNow), min(c.h.next, worldNow)
 		for _, q := range [][]msg{c.c2s, c.s2c, c.old} {
 			for k := range q {
 				q[k].old = true
@@ -283,6 +308,8 @@ func (w *world) play(v move) {
 			}
 		}
 		w.step(Input{Kind: InTick})
+	case mvPast:
+		w.endPast(i)
 	case mvLate:
 		if v.bad {
 			w.slows--
@@ -324,13 +351,15 @@ func (w *world) play(v move) {
 func (w *world) reconnect(i int) {
 	c := &w.c[i]
 	c.c2s, c.s2c = nil, nil
-	c.resume, c.renewed = false, false
+	c.resume, c.saying, c.renewed = false, false, false
 	c.h.Disconnected()
 	if c.state == waiting || c.state == fetches {
 		c.state, c.use = idle, nil
 	}
 	w.tsession(i)
 }
+
+const tooMany = "too many states"
 
 // explored is what a walk through all states of a world found.
 type explored struct {
@@ -387,7 +416,7 @@ func explore(sc *scenario, limit int) explored {
 		queue[0] = nil
 		queue, ahead = queue[1:], ahead[1:]
 		if limit > 0 && len(nodes) > limit {
-			return explored{states: len(nodes), edges: edges, bad: "too many states", path: path(n)}
+			return explored{states: len(nodes), edges: edges, bad: tooMany, path: path(n)}
 		}
 		if w.quiet() {
 			continue

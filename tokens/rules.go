@@ -22,11 +22,15 @@ type rulesOff struct {
 	recallAgain      bool // 19: recalls still wanted are sent again
 	answerAlways     bool // 19: a recall of what is not held is answered
 	recordFirst      bool // 16: nobody gets anything of what was taken before that is on record
+	awaitAll         bool // 21: the grace period ends when all known sessions have said that they are done, or with its time
 	graceWait        bool // 21: in the grace period only reclaims are granted
 	serveUnreclaimed bool // 20: a lease of a new epoch counts when all is reclaimed
 	recordLost       bool // 16: what is on record as lost is not reclaimed
 	missedEarlier    bool // 22: who missed an earlier grace period reclaims nothing
 	recallReclaimed  bool // what is reclaimed while it is wanted back is recalled again
+	reclaimAgain     bool // 24: what was reclaimed may be reclaimed again
+	forgetTold       bool // 25: what was taken is on record until the client was heard on the connection on which it was told
+	forgetOnlyTold   bool // 25: and only that is forgotten then which it was told
 	lateConflict     bool // 23: nothing is reclaimed that somebody was granted in a conflicting mode
 	resolveFresh     bool // (D, name): an answer is good only while D was not written
 	bypass           bool // bounded bypass

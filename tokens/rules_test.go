@@ -86,6 +86,14 @@ var rules = []rule{
 		world: scenario{progs: []string{"w:X w:Y", "w:X"}, breaks: 1},
 	},
 	{
+		name: "13-short-grace", off: func(sc *scenario) { sc.shell.shortGrace = true },
+		world: scenario{progs: []string{"w:X", "w:X"}, crashes: 1},
+	},
+	{
+		name: "16-recorded", off: func(sc *scenario) { sc.shell.volatile = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"w:X"}, ends: 1, crashes: 1},
+	},
+	{
 		name: "16-tell-lost", off: func(sc *scenario) { sc.off.tellLost = true },
 		world: scenario{progs: []string{"w:X w:Y", "w:X"}, breaks: 1},
 	},
@@ -104,6 +112,46 @@ var rules = []rule{
 	{
 		name: "19-answer-always", off: func(sc *scenario) { sc.off.answerAlways = true },
 		world: scenario{progs: []string{"w:X w:Y", "w:X"}, breaks: 1, returns: 1},
+	},
+	{
+		name: "20-serve-unreclaimed", off: func(sc *scenario) { sc.off.serveUnreclaimed = true },
+		world: scenario{progs: []string{"w:X", "w:X"}, crashes: 1},
+	},
+	{
+		name: "21-await-all", off: func(sc *scenario) { sc.off.awaitAll = true },
+		world: scenario{progs: []string{"w:X", ""}, plain: []string{"r:X"}, crashes: 1},
+	},
+	{
+		name: "21-only-reclaims", off: func(sc *scenario) { sc.off.graceWait = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 1},
+	},
+	{
+		name: "22-missed", off: func(sc *scenario) { sc.off.missedEarlier = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2},
+	},
+	{
+		name: "22-done-alone", off: func(sc *scenario) { sc.shell.doneAlone = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2},
+	},
+	{
+		name: "22-done-recorded", off: func(sc *scenario) { sc.shell.doneVolatile = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2},
+	},
+	{
+		name: "23-late-conflict", off: func(sc *scenario) { sc.off.lateConflict = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 1},
+	},
+	{
+		name: "24-reclaim-again", off: func(sc *scenario) { sc.off.reclaimAgain = true },
+		world: scenario{progs: []string{"w:X"}, breaks: 1, crashes: 1},
+	},
+	{
+		name: "25-told-first", off: func(sc *scenario) { sc.off.forgetTold = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"w:X"}, ends: 1, crashes: 1},
+	},
+	{
+		name: "25-only-told", off: func(sc *scenario) { sc.off.forgetOnlyTold = true },
+		world: scenario{progs: []string{"w:X, r:Y", "w:X"}, ends: 2},
 	},
 	{
 		name: "names-fresh", off: func(sc *scenario) { sc.off.resolveFresh = true },

@@ -44,7 +44,7 @@ func parseScenario(line string) (*scenario, error) {
 	nums := map[string]*int{
 		"bypass": &sc.bypass, "returns": &sc.returns, "renews": &sc.renews, "unwilling": &sc.unwilling,
 		"loop": &sc.loop, "overtakes": &sc.overtakes, "breaks": &sc.breaks, "stops": &sc.stops,
-		"ends": &sc.ends, "deaths": &sc.deaths, "slows": &sc.slows, "flushes": &sc.flushes,
+		"ends": &sc.ends, "crashes": &sc.crashes, "deaths": &sc.deaths, "slows": &sc.slows, "flushes": &sc.flushes,
 	}
 	flags := map[string]*bool{
 		"record": &sc.record, "fetch": &sc.fetch, "slow": &sc.slow, "behind": &sc.behind, "pipe": &sc.pipe, "anybody": &sc.anybody,

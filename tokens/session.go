@@ -185,6 +185,9 @@ func (m *Manager) resumed(s *session) {
 		s.lost[id] = l
 	}
 	m.emit(Output{Kind: OutResumed, Session: s.id, Cut: s.lastCut, Lease: s.until - m.now, Lost: m.lost[from:len(m.lost):len(m.lost)]})
+	if m.off.forgetTold {
+		m.told(s)
+	}
 	if s.recalls == 0 || m.off.recallAgain {
 		return
 	}
@@ -203,7 +206,7 @@ func (m *Manager) resumed(s *session) {
 func (m *Manager) told(s *session) {
 	from := len(m.lost)
 	for _, id := range sortedIDs(s.lost) {
-		if l := s.lost[id]; l.told {
+		if l := s.lost[id]; l.told || m.off.forgetOnlyTold {
 			delete(s.lost, id)
 			m.lost = append(m.lost, Lost{id, l.left})
 		}

@@ -45,7 +45,7 @@ func (w *world) cached(c *client, elems []Elem) bool {
 
 func (w *world) toServer(i int, mg msg) {
 	c := &w.c[i]
-	if !c.up || c.resume && mg.kind != msgSession {
+	if !c.up || c.resume && !c.saying && mg.kind != msgSession && mg.kind != msgReclaim && mg.kind != msgComplete {
 		return
 	}
 	mg.told, c.told = c.told && mg.kind != msgSession, false
@@ -147,6 +147,10 @@ func (w *world) receive(i int) {
 	me := letters.session(SessionID(i + 1))
 	mg := c.s2c[0]
 	c.s2c = c.s2c[1:]
+	if mg.kind == msgResumed && mg.epoch != c.epoch {
+		c.h.NewEpoch(nil)
+		c.comes = mg.epoch
+	}
 	if mg.lease {
 		at := worldNow
 		if mg.old && !w.sc.shell.leaseFromSend {
@@ -176,6 +180,11 @@ func (w *world) receive(i int) {
 			}
 		}
 	case msgDenied:
+		if mg.op < 0 { // a reclaim: the lease was over again
+			c.resume = false
+			w.tsession(i)
+			break
+		}
 		if mg.tag == c.tag && c.state == waiting {
 			c.h.Drop(ReqID(mg.tag))
 			c.state = idle
@@ -217,6 +226,14 @@ func (w *world) receive(i int) {
 		}
 	case msgResumed:
 		w.resumed(i, mg)
+		if c.h.Reclaiming() {
+			w.nextReclaim(i)
+		}
+	case msgReclaimed:
+		w.reclaimed(i, &mg)
+	case msgCompleted:
+		c.h.ReclaimDone()
+		c.resume, c.saying, c.epoch = false, false, c.comes
 	}
 	w.tidyUp(i)
 }

@@ -43,6 +43,13 @@ func (w *world) take(i int, old bool) {
 			}
 		}
 		w.step(Input{Kind: InConnected, Session: s})
+	case msgReclaim:
+		w.reclaim(i, &mg)
+	case msgComplete:
+		w.say("server hears that %s has reclaimed all", letters.session(s))
+		w.complete(i)
+		w.reply(i, msg{kind: msgCompleted, old: mg.old})
+		w.step(Input{Kind: InReclaimed, Session: s})
 	}
 }
 
@@ -111,7 +118,14 @@ func (w *world) do(o Output) {
 	case OutGranted:
 		r := w.reqs[o.Req]
 		w.count(o.Req, r, o.Tokens)
+		if w.epoch > 0 && !r.reclaim {
+			w.excuse(o.Req, r.client)
+		}
 		switch {
+		case r.reclaim:
+			delete(w.reqs, o.Req)
+			w.reply(r.client, msg{kind: msgReclaimed, toks: o.Tokens, epoch: w.epoch, old: r.old})
+			w.step(Input{Kind: InSent, Req: o.Req})
 		case r.client >= len(w.c):
 			p := &w.p[r.client-len(w.c)]
 			p.state, p.toks, p.overtak = pinned, o.Tokens, 0
@@ -131,11 +145,14 @@ func (w *world) do(o Output) {
 		r := w.reqs[o.Req]
 		delete(w.reqs, o.Req)
 		if r.client < len(w.c) {
-			w.reply(r.client, msg{kind: msgDenied, tag: r.tag, old: r.old})
+			w.reply(r.client, msg{kind: msgDenied, tag: r.tag, op: r.op, old: r.old})
 		}
 	case OutRecall:
 		w.reply(i, msg{kind: msgRecall, rec: o.Recalls})
 	case OutRevoked:
+		if l := &w.stable[i].lost[slot(o.ID)]; !w.sc.shell.volatile && (*l == 0 || uint8(o.Keep) < *l-1) {
+			*l = uint8(o.Keep) + 1
+		}
 		for pc := range w.progs[i] {
 			n := number(i, pc)
 			for _, e := range w.op(n).elems {
@@ -144,9 +161,18 @@ func (w *world) do(o Output) {
 				}
 			}
 		}
-		if w.sc.record && w.m.reqs[o.Req] != nil && w.m.reqs[o.Req].state == reqRecording {
+		if w.m.cfg.Record && w.m.reqs[o.Req] != nil && w.m.reqs[o.Req].state == reqRecording {
 			w.step(Input{Kind: InRecorded, Req: o.Req})
 		}
+	case OutForget:
+		for _, l := range o.Lost {
+			w.stable[i].lost[slot(l.ID)] = 0
+		}
+	case OutMissed:
+		for _, s := range o.Missed {
+			w.stable[s-1].missed = true
+		}
+		w.step(Input{Kind: InMissedRecorded})
 	case OutCommitGo:
 		if !w.sc.slow {
 			w.apply(i)
@@ -165,7 +191,7 @@ func (w *world) do(o Output) {
 			}
 		}
 		w.step(Input{Kind: InPosted, Session: o.Session, N: n})
-		mg := msg{kind: msgResumed, cut: o.Cut, lost: o.Lost, lease: o.Lease > 0}
+		mg := msg{kind: msgResumed, cut: o.Cut, lost: o.Lost, lease: o.Lease > 0, epoch: w.epoch}
 		w.reply(i, mg)
 		// It is the first on the new connection: recalls that were output with it come after.
 		q := w.c[i].s2c

@@ -57,6 +57,7 @@ type scenario struct {
 	// How often each of these may happen, in all: to A, with anybody to all.
 	anybody                                     bool
 	breaks, stops, ends, deaths, slows, flushes int
+	crashes                                     int // of the server
 
 	off   rulesOff
 	shell shellOff
@@ -70,6 +71,10 @@ type shellOff struct {
 	oldConn       bool // 10: what lay unread on the old connection is thrown away
 	lossFirst     bool // 11: the last cut is looked at before the losses
 	leaseFromSend bool // 13: the lease counts from before the request
+	shortGrace    bool // 13: the grace period lasts at least a lease
+	volatile      bool // 16: what was taken is on record before it is granted
+	doneAlone     bool // 22: that all is reclaimed is said by who knows what he did not get
+	doneVolatile  bool // 22: and is on record before it is answered
 }
 
 // op is an operation of a program: its elements, named by the update's number.
@@ -118,6 +123,8 @@ const (
 	msgRead
 	msgRenew
 	msgSession
+	msgReclaim
+	msgComplete
 	msgGrant // server to client
 	msgDenied
 	msgRecall
@@ -126,6 +133,8 @@ const (
 	msgData
 	msgRenewed
 	msgResumed
+	msgReclaimed
+	msgCompleted
 )
 
 // msg is a message on a connection. It is never changed, but for its age.
@@ -148,6 +157,7 @@ type msg struct {
 	lease bool // carries lease
 	told  bool // the first after Rsession
 	old   bool // answers, or asks, from before a lease ended
+	epoch uint8
 }
 
 type clientState uint8
@@ -183,6 +193,9 @@ type client struct {
 
 	c2s, s2c, old []msg // old: unread by the server, of a connection that is gone
 	tasks         []HolderOutput
+	epoch         uint8 // in which it has reclaimed what it has
+	comes         uint8 // and in which it reclaims
+	saying        bool  // it has said that this is all, and has no answer
 	returns       int
 	renews        int
 	overtaken     int
@@ -190,16 +203,17 @@ type client struct {
 
 // serverReq is a request at the server.
 type serverReq struct {
-	client int // plain clients come after the others
-	tag    int
-	op     int
-	toks   []Token
-	read   bool // msgRead: a plain read of the session
-	id     ID
-	gen    Gen
-	val    uint8
-	done   bool // msgRead: was read, not answered
-	old    bool
+	client  int // plain clients come after the others
+	tag     int
+	op      int
+	toks    []Token
+	read    bool // msgRead: a plain read of the session
+	id      ID
+	gen     Gen
+	val     uint8
+	done    bool // msgRead: was read, not answered
+	reclaim bool
+	old     bool
 }
 
 type world struct {
@@ -214,8 +228,10 @@ type world struct {
 	reqs    map[ReqID]*serverReq
 	runs    []run // cuts being applied
 	names   []Output
+	stable  []record
+	epoch   uint8
 
-	breaks, stops, ends, deaths, slows, flushes int
+	breaks, stops, ends, deaths, slows, flushes, crashes int
 
 	bad  string // the violation
 	note []string
@@ -245,7 +261,8 @@ const (
 func newWorld(sc *scenario) *world {
 	w := &world{sc: sc, reqs: map[ReqID]*serverReq{}}
 	w.breaks, w.stops, w.ends, w.deaths, w.slows, w.flushes = sc.breaks, sc.stops, sc.ends, sc.deaths, sc.slows, sc.flushes
-	w.m = NewManager(Config{Lease: worldLease, RecallDeadline: 100, RecallLimit: 1 << 40, Bypass: max(1, sc.bypass), Record: sc.record}, 0)
+	w.crashes, w.stable = sc.crashes, make([]record, len(sc.progs))
+	w.m = NewManager(Config{Lease: worldLease, RecallDeadline: 100, RecallLimit: 1 << 40, Bypass: max(1, sc.bypass), Record: sc.record || sc.crashes > 0}, 0)
 	w.m.off = sc.off
 	for i, prog := range append(slices.Clone(sc.progs), sc.plain...) {
 		w.progs = append(w.progs, parseOps(prog))
@@ -311,6 +328,7 @@ func (w *world) clone() *world {
 		c.log, c.cuts, c.tasks, c.use = slices.Clone(c.log), slices.Clone(c.cuts), slices.Clone(c.tasks), slices.Clone(c.use)
 		c.c2s, c.s2c, c.old = slices.Clone(c.c2s), slices.Clone(c.s2c), slices.Clone(c.old)
 	}
+	n.stable = slices.Clone(w.stable)
 	n.p, n.runs, n.names = slices.Clone(w.p), slices.Clone(w.runs), slices.Clone(w.names)
 	n.reqs = make(map[ReqID]*serverReq, len(w.reqs))
 	for id, r := range w.reqs {
@@ -347,7 +365,12 @@ func (w *world) write(k *ink) {
 			k.n(int(t.ID), int(t.Mode))
 		}
 	}
-	k.n(int(w.val[0]), int(w.val[1]), int(w.val[2]), w.breaks, w.stops, w.ends, w.deaths, w.slows, w.flushes)
+	k.n(int(w.val[0]), int(w.val[1]), int(w.val[2]), w.breaks, w.stops, w.ends, w.deaths, w.slows, w.flushes, w.crashes)
+	for i := range w.stable {
+		r := &w.stable[i]
+		k.n(int(r.lost[0]), int(r.lost[1]), int(r.lost[2]), int(w.epoch-w.c[i].epoch), int(w.epoch-w.c[i].comes))
+		k.flags(r.missed)
+	}
 	for i := range w.progs {
 		for pc := range w.progs[i] {
 			k.n(int(w.fates[number(i, pc)]), int(w.targets[number(i, pc)]))
@@ -356,7 +379,7 @@ func (w *world) write(k *ink) {
 	for _, id := range sortedIDs(w.reqs) {
 		r := w.reqs[id]
 		k.n(int(id), r.client, r.tag, r.op, int(r.id), int(r.val), len(r.toks))
-		k.flags(r.read, r.old, r.done)
+		k.flags(r.read, r.old, r.done, r.reclaim)
 		k.gen(r.gen)
 		for _, t := range r.toks {
 			k.n(int(t.ID), int(t.Mode))
@@ -388,7 +411,7 @@ func (c *client) write(k *ink) {
 	for _, t := range c.tasks {
 		k.n(int(t.ID), int(t.Keep))
 	}
-	k.flags(c.up, c.live, c.broken, c.resume, c.told, c.renewed, c.stopped, c.dead)
+	k.flags(c.up, c.live, c.broken, c.resume, c.told, c.renewed, c.stopped, c.dead, c.saying)
 	for _, q := range [...][]msg{c.cuts, c.c2s, c.s2c, c.old} {
 		k.n(len(q))
 		for i := range q {
@@ -398,7 +421,7 @@ func (c *client) write(k *ink) {
 }
 
 func (m *msg) write(k *ink) {
-	k.n(int(m.kind), m.tag, m.op, int(m.id), int(m.cut), len(m.toks))
+	k.n(int(m.kind), m.tag, m.op, int(m.id), int(m.cut), int(m.epoch), len(m.toks))
 	for i, t := range m.toks {
 		k.n(int(t.ID), int(t.Mode))
 		k.gen(t.Gen)
@@ -408,6 +431,11 @@ func (m *msg) write(k *ink) {
 	}
 	if m.kind == msgData {
 		k.n(int(m.vals[0]))
+	}
+	if m.kind == msgReclaim {
+		for _, e := range m.elems {
+			k.n(int(e.ID), int(e.Mode))
+		}
 	}
 	for _, r := range m.rec {
 		k.n(int(r.ID), int(r.Keep))
