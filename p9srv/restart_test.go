@@ -45,6 +45,7 @@ func TestRestartReclaim(t *testing.T) {
 		t.Errorf("a cut in the grace period, with an id of a range from before: %v", r)
 	}
 	wantModes(t, "again", a.reclaim(-int(x)), 2)
+	a.do(&wire.Tbind{Fid: 7, ID: z, UID: wire.NoUID}) // open again, and not reclaimed
 	a.complete()
 	if plain() {
 		t.Error("a plain client is answered in the grace period")
@@ -436,9 +437,10 @@ func TestManyComeBack(t *testing.T) {
 	if os.Getenv("ECHO9_FULL") != "" {
 		sessions, tokens = 1000, 1000
 	}
+	const shared = 20 // by how many sessions each file is read
 	l := newLives(t, AuthorityConfig{})
 	var files []uint64
-	for i := range tokens {
+	for i := range sessions * tokens / shared {
 		files = append(files, l.fs.put(fmt.Sprintf("f%d", i), ""))
 	}
 	var all []*traveller
@@ -448,7 +450,8 @@ func TestManyComeBack(t *testing.T) {
 	l.restart()
 	begin := time.Now()
 	var wg sync.WaitGroup
-	for _, c := range all {
+	for i, c := range all {
+		files := files[i*tokens%len(files):][:tokens]
 		wg.Go(func() {
 			c.comeBack()
 			m := &wire.Tgrant{Flags: wire.GrantReclaim | wire.GrantReclaimComplete}

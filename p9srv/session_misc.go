@@ -131,7 +131,7 @@ func (r *request) tbind() error {
 		return err
 	}
 	reply := &wire.Rbind{}
-	if m.Flags != wire.BindNoOpen {
+	if m.Flags != wire.BindNoOpen && !a.comesBack(c) {
 		if err := r.admit(tokens.Elem{ID: m.ID, Mode: tokens.Read}); err != nil {
 			return err
 		}
@@ -164,6 +164,15 @@ func (r *request) tbind() error {
 	a.unlock(c)
 	r.reply = reply
 	return nil
+}
+
+// comesBack tells whether the connection's session is awaited in the grace period: it opens again what it had open without
+// having reclaimed it, for nobody else changes anything meanwhile.
+func (a *Authority) comesBack(c *conn) bool {
+	a.mu.Lock()
+	defer a.unlock(c)
+	s := a.mine(c)
+	return s != nil && a.grace && s.reclaiming()
 }
 
 // maxDirs bounds the directories of one Treaddirplus, maxEntries its entries.

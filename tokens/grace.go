@@ -126,18 +126,21 @@ func (m *Manager) reclaim(in *Input) {
 	r := m.newRequest()
 	r.id, r.session, r.elems = in.Req, s, in.Elems
 	m.reqs[r.id] = r
-	r.set = r.buf[:0]
+	r.set, r.state = r.buf[:0], reqUnsent
+	from := len(m.toks)
 	for i := range r.elems {
 		e := &r.elems[i]
 		o := m.object(e.ID)
 		if !m.reclaimable(s, o, e.Mode) {
 			m.tidy(o)
+			m.toks = append(m.toks, Token{ID: e.ID})
 			continue
 		}
 		k := slices.IndexFunc(o.unsent, func(g grant) bool { return g.r == r })
-		if k >= 0 {
+		if k >= 0 { // named twice
 			o.unsent[k].mode = raise[o.unsent[k].mode][e.Mode]
 		} else {
+			k = len(o.unsent)
 			g := grant{r: r, mode: e.Mode, gen: m.NewGen()}
 			if h := o.holding(s); h != nil {
 				g.mode = raise[h.mode][e.Mode]
@@ -149,8 +152,9 @@ func (m *Manager) reclaim(in *Input) {
 			o.writes++
 		}
 		m.used(e.ID, e.Mode, s)
+		m.toks = append(m.toks, Token{ID: e.ID, Gen: o.unsent[k].gen, Mode: o.unsent[k].mode})
 	}
-	m.granted(r)
+	m.emit(Output{Kind: OutGranted, Session: s.id, Req: r.id, Tokens: m.toks[from:len(m.toks):len(m.toks)]})
 }
 
 // reclaimable reports whether s may have mode of o as it had it in the earlier epoch: nothing on record
