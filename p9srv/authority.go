@@ -115,7 +115,7 @@ const (
 
 // counters count what has happened.
 type counters struct {
-	plain, plainWaited, grants, recalls, returns, applied, refused, fenced, expired, revoked, stale atomic.Uint64
+	plain, plainWaited, grants, recalls, returns, applied, refused, fenced, expired, revoked, stale, reclaimed atomic.Uint64
 }
 
 // NewAuthority makes an Authority without sessions.

@@ -1,10 +1,12 @@
 package p9srv
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"echo9/internal/wire"
@@ -314,6 +316,12 @@ func (a *Authority) deliverReclaim(x *ask, m *wire.Tgrant) {
 			continue
 		}
 		version, err := a.versionOf(x.s, t.ID)
+		if err != nil && !errors.Is(err, syscall.ESTALE) && !errors.Is(err, syscall.ENOENT) {
+			a.mu.Lock()
+			a.giveUp(x, fmt.Errorf("reclaim object %d: %w", t.ID, err)) // it may be had later
+			a.unlock(nil)
+			return
+		}
 		if err != nil {
 			g.Gen, g.Mode = 0, 0
 			gone = append(gone, t)
@@ -327,6 +335,11 @@ func (a *Authority) deliverReclaim(x *ask, m *wire.Tgrant) {
 	s := x.s
 	if !a.sent(x, reply) {
 		return
+	}
+	for i := range reply.Tokens {
+		if reply.Tokens[i].Mode != 0 {
+			a.count.reclaimed.Add(1)
+		}
 	}
 	for _, t := range gone {
 		a.step(tokens.Input{Kind: tokens.InReturn, Session: tokens.SessionID(s.id), ID: t.ID, Gen: t.Gen})

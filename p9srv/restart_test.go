@@ -37,6 +37,10 @@ func TestRestartReclaim(t *testing.T) {
 	}
 	got := a.reclaim(-int(x), int(y), -999)
 	wantModes(t, "a", got, 2, 1, 0)
+	a.do(&wire.Treturn{Tokens: []wire.ReturnElem{{ID: x, Gen: g.Tokens[0].Gen}}})
+	if st := l.a.Status(); st.CutsFenced != 1 || st.Stale != 1 || st.Reclaimed != 2 {
+		t.Errorf("counted: %d fenced, %d stale, %d reclaimed", st.CutsFenced, st.Stale, st.Reclaimed)
+	}
 	if got[0].Gen < r.Epoch<<32 || got[0].Flags != 0 {
 		t.Errorf("reclaimed: %+v", got[0])
 	}

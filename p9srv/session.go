@@ -362,13 +362,19 @@ func (a *Authority) mine(c *conn) *session {
 // errNoSession is the answer to the extension's messages of a connection without a session.
 const errNoSession = syscall.ESTALE
 
+// noSession refuses, and counts, what came for a session that is no more, or has gone on to another connection.
+func (a *Authority) noSession() error {
+	a.count.stale.Add(1)
+	return errNoSession
+}
+
 // leave ends the connection's session at the client's wish.
 func (a *Authority) leave(r *request, c *conn) error {
 	a.mu.Lock()
 	defer a.unlock(c)
 	s := a.mine(c)
 	if s == nil {
-		return errNoSession
+		return a.noSession()
 	}
 	s.pending = false // who ends his session knows what he does; what he said of it in passing is out of date
 	reply := a.describe(s)

@@ -39,7 +39,7 @@ func (r *request) tcommit() error {
 	s := a.mine(c)
 	if s == nil {
 		a.unlock(c)
-		return errNoSession
+		return a.noSession()
 	}
 	a.heard(s)
 	p := a.addPart(s, &m, len(r.body))

@@ -55,7 +55,7 @@ func (r *request) trenew() error {
 	defer a.unlock(c)
 	s := a.mine(c)
 	if s == nil {
-		return errNoSession
+		return a.noSession()
 	}
 	pending := m.Flags&wire.RenewPending != 0
 	s.pending = pending
@@ -118,7 +118,7 @@ func (r *request) tbind() error {
 	}
 	a, c := r.c.srv.cfg.Authority, r.c
 	if c.session.Load() == nil {
-		return errNoSession
+		return a.noSession()
 	}
 	if m.Flags != wire.BindNoOpen && m.Flags&(wire.OTrunc|wire.OCreat) != 0 {
 		return errUpdate

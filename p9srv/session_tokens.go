@@ -41,7 +41,7 @@ func (r *request) tgrant() error {
 		defer a.unlock(c)
 		s := a.mine(c)
 		if s == nil {
-			return errNoSession
+			return a.noSession()
 		}
 		a.heard(s)
 		if m.Flags&wire.GrantReclaimComplete != 0 {
@@ -62,7 +62,7 @@ func (a *Authority) request(r *request, elems []tokens.Elem, in tokens.Input, de
 	defer a.unlock(r.c)
 	s := a.mine(r.c)
 	if s == nil {
-		return errNoSession
+		return a.noSession()
 	}
 	a.heard(s)
 	a.lastReq++
@@ -241,7 +241,7 @@ func (r *request) trecall() error {
 	s := a.mine(r.c)
 	switch {
 	case s == nil:
-		return errNoSession
+		return a.noSession()
 	case len(s.posted) >= maxPosted:
 		return syscall.EAGAIN
 	}
@@ -298,7 +298,7 @@ func (r *request) treturn() error {
 	s := a.mine(r.c)
 	a.unlock(r.c)
 	if s == nil {
-		return errNoSession
+		return a.noSession()
 	}
 	for _, e := range m.Tokens {
 		if e.Keep > uint8(tokens.Write) {
@@ -315,7 +315,7 @@ func (r *request) treturn() error {
 	a.mu.Lock()
 	defer a.unlock(r.c)
 	if a.mine(r.c) != s {
-		return errNoSession
+		return a.noSession()
 	}
 	a.heard(s)
 	for _, e := range m.Tokens {

@@ -33,6 +33,8 @@ type Status struct {
 	CutsApplied uint64 `json:"cuts_applied"`
 	CutsRefused uint64 `json:"cuts_refused"`
 	CutsFenced  uint64 `json:"cuts_fenced"`
+	Stale       uint64 `json:"stale"`     // requests of sessions that were no more, returns of old generations
+	Reclaimed   uint64 `json:"reclaimed"` // tokens, after a restart
 	LeasesOver  uint64 `json:"leases_over"`
 	TokensTaken uint64 `json:"tokens_taken"`
 	// LongestRecall is the longest from wanting a token back to having it, those still wanted included.
@@ -92,12 +94,14 @@ func (a *Authority) Status() Status {
 		PlainAsked: a.count.plain.Load(), PlainWaited: a.count.plainWaited.Load(),
 		Grants: a.count.grants.Load(), Recalls: a.count.recalls.Load(), Returns: a.count.returns.Load(),
 		CutsApplied: a.count.applied.Load(), CutsRefused: a.count.refused.Load(), CutsFenced: a.count.fenced.Load(),
+		Stale: a.count.stale.Load(), Reclaimed: a.count.reclaimed.Load(),
 		LeasesOver: a.count.expired.Load(), TokensTaken: a.count.revoked.Load(),
 	}
 	a.mu.Lock()
 	defer a.unlock(nil)
 	now := a.cfg.Clock()
 	st.Up = time.Duration(now - a.started)
+	st.Stale += a.m.OldReturns()
 	st.LongestRecall = time.Duration(a.recallMax)
 	if until, awaited, on := a.m.Grace(); on {
 		st.Grace = &GraceStatus{time.Duration(max(0, until-now)), len(awaited)}

@@ -34,8 +34,8 @@ func (st Status) String() string {
 	for _, w := range st.Waiting {
 		p("waiting  %s\n", w.line(st.Sessions))
 	}
-	p("so far   %d grants, %d recalls, the longest %s; %d cuts applied, %d refused, %d fenced; %d leases over, %d tokens taken; %d of %d plain operations waited\n",
-		st.Grants, st.Recalls, short(st.LongestRecall), st.CutsApplied, st.CutsRefused, st.CutsFenced, st.LeasesOver, st.TokensTaken, st.PlainWaited, st.PlainAsked)
+	p("so far   %d grants, %d recalls, the longest %s; %d cuts applied, %d refused, %d fenced, %d stale requests; %d leases over, %d tokens taken; %d of %d plain operations waited\n",
+		st.Grants, st.Recalls, short(st.LongestRecall), st.CutsApplied, st.CutsRefused, st.CutsFenced, st.Stale, st.LeasesOver, st.TokensTaken, st.PlainWaited, st.PlainAsked)
 	for _, e := range st.Events {
 		p("event    %s\n", e)
 	}

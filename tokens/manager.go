@@ -68,9 +68,10 @@ type Manager struct {
 	firstWaiting, lastWaiting *request
 	plainWaiting              int
 
-	grace  grace
-	uses   map[ID]use // in this epoch, while somebody may reclaim
-	tokens int        // of all sessions
+	grace      grace
+	uses       map[ID]use // in this epoch, while somebody may reclaim
+	tokens     int        // of all sessions
+	oldReturns uint64
 
 	// What the present Step still has to do.
 	dirty    []*object  // whose waiters are to be tried
@@ -212,6 +213,9 @@ func (m *Manager) emit(o Output) { m.out = append(m.out, o) }
 
 // NewGen takes a fresh generation: for a range of ids that a session may create objects with.
 func (m *Manager) NewGen() Gen { m.gen++; return m.gen }
+
+// OldReturns is how many returns named an older generation than the session has, and changed nothing.
+func (m *Manager) OldReturns() uint64 { return m.oldReturns }
 
 // HeldBy appends the tokens of session s to dst, sorted by ID: for status and tests.
 func (m *Manager) HeldBy(s SessionID, dst []Token) []Token {

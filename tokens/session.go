@@ -241,6 +241,9 @@ func (m *Manager) giveBack(s *session, in *Input) {
 	}
 	h := o.holding(s)
 	if h == nil || in.Gen < h.gen && !m.off.gen {
+		if h != nil {
+			m.oldReturns++
+		}
 		return
 	}
 	if in.Keep < h.mode {

@@ -245,6 +245,8 @@ func (fs *FS) openLog() error {
 	fs.ledger.mu.Lock()
 	fs.ledger.applied = applied
 	fs.ledger.mu.Unlock()
+	known := fs.sessions.Known()
+	fs.ledger.forget(func(s uint64) bool { return s <= known.Last && known.Sessions[s] == nil })
 	return errors.Join(fs.takeUp(), fs.clearApart())
 }
 

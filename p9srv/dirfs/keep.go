@@ -115,6 +115,9 @@ func (fs *FS) EndSession(session uint64) {
 		fs.drop(session, id)
 	}
 	fs.forgive(session)
+	if fs.ledger != nil {
+		fs.ledger.forget(func(s uint64) bool { return s == session })
+	}
 	fs.locks.DropSession(session)
 }
 

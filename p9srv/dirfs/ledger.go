@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"echo9/p9srv/journal"
+	"echo9/p9srv/stable"
 
 	"golang.org/x/sys/unix"
 )
@@ -351,6 +353,16 @@ func (fs *FS) LastCut(client [16]byte) uint64 {
 	fs.ledger.mu.Lock()
 	defer fs.ledger.mu.Unlock()
 	return fs.ledger.applied[client]
+}
+
+// forget forgets the last cuts of sessions that are no more.
+func (l *ledger) forget(gone func(session uint64) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.applied, func(client [16]byte, _ uint64) bool {
+		s := stable.SessionOf(client)
+		return s != 0 && gone(s)
+	})
 }
 
 // close ends the keeping of books, with a last checkpoint, when all cuts that were begun are done.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 
 	"echo9/p9srv"
 	"echo9/p9srv/stable"
@@ -36,6 +37,7 @@ type sessionFile struct {
 	size     int64
 	anew     int64 // size when it was written anew
 	unsynced bool
+	room     int64 // up to here the host has set space aside
 }
 
 // noted are records on their way.
@@ -58,7 +60,11 @@ func openSessions(s *state, sync bool, step func(string) error, logf func(string
 		logf("the file of sessions ends with %d bytes that were not written wholly: nobody was promised what they say", len(b)-n)
 	}
 	f.known = known
-	if err := f.rewrite(); err != nil {
+	err = f.rewrite()
+	if errors.Is(err, syscall.ENOSPC) && n > 0 {
+		err = f.goOn(int64(n)) // without room for another one
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write the file of sessions: %w", err)
 	}
 	f.ended.Add(1)
@@ -99,8 +105,34 @@ func (f *sessionFile) rewrite() error {
 	if f.f != nil {
 		f.f.Close()
 	}
-	f.f, f.size, f.anew, f.unsynced = file, int64(len(b)), int64(len(b)), false
+	f.f, f.size, f.anew, f.unsynced, f.room = file, int64(len(b)), int64(len(b)), false, 0
+	f.reserve()
 	return nil
+}
+
+// goOn goes on with the file as it is, up to size.
+func (f *sessionFile) goOn(size int64) error {
+	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	if err := file.Truncate(size); err != nil {
+		file.Close()
+		return err
+	}
+	f.f, f.size, f.anew, f.unsynced = file, size, size, true
+	f.reserve()
+	return nil
+}
+
+// spare is how much room the file has for what is to come, so that a full disk stops nobody at once.
+const spare = 64 << 10
+
+// reserve sees to the spare room, as far as there is any.
+func (f *sessionFile) reserve() {
+	if f.size+spare/2 > f.room && unix.Fallocate(int(f.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, f.size, spare) == nil {
+		f.room = f.size + spare
+	}
 }
 
 // put queues records.
@@ -245,6 +277,7 @@ func (f *sessionFile) append(b []byte) error {
 	}
 	f.size += int64(len(b))
 	f.unsynced = true
+	f.reserve()
 	return nil
 }
 

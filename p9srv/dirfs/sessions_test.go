@@ -78,6 +78,18 @@ func TestSessionsAreKept(t *testing.T) {
 		t.Errorf("the file was not written anew: %v, %v", info.Size(), err)
 	}
 	must(t, fs.Close())
+	fail.Store("rewrite sessions") // a disk that has no room for another file
+	fs, err = Open(dir, opt)
+	must(t, err)
+	must(t, fs.sessions.record(true, pending))
+	fail.Store("")
+	must(t, fs.Close())
+	fs, err = Open(dir, opt)
+	must(t, err)
+	if s := fs.Sessions().Known().Sessions[7]; s == nil || !s.Pending {
+		t.Errorf("after a start without room: %+v", s)
+	}
+	must(t, fs.Close())
 	ro := openFS(t, dir, Options{ReadOnly: true})
 	if ro.Sessions() != nil {
 		t.Error("a read-only export keeps sessions")

@@ -2,6 +2,7 @@ package stable
 
 import (
 	"cmp"
+	"encoding/binary"
 	"maps"
 	"slices"
 )
@@ -192,12 +193,13 @@ func (s *State) Clone() *State {
 	return t
 }
 
+// SessionOf is the number of the session that a Key was made for.
+func SessionOf(key [16]byte) uint64 { return binary.BigEndian.Uint64(key[8:]) }
+
 // Key is the name under which the cuts of session id of a client are logged: a client whose
 // session was forgotten counts its cuts from the beginning.
 func Key(client [16]byte, id uint64) (key [16]byte) {
 	copy(key[:8], client[:8])
-	for i := range 8 {
-		key[15-i] = byte(id >> (8 * i))
-	}
+	binary.BigEndian.PutUint64(key[8:], id)
 	return key
 }
