@@ -3,6 +3,7 @@ package cachefs
 import (
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -20,29 +21,51 @@ type world struct {
 	dir     string
 	backend p9srv.Committer
 	auth    *p9srv.Authority
-	srv     *p9srv.Server
+	change  []func(*p9srv.AuthorityConfig)
+
+	mu      sync.Mutex
+	srv     *p9srv.Server // nil: it is down
+	durable bool          // its sessions outlive it
 }
 
 // newWorld starts a server; change may alter its settings.
 func newWorld(t testing.TB, change ...func(*p9srv.AuthorityConfig)) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
+	w := &world{t: t, dir: t.TempDir(), change: change}
 	ok(t, os.Chmod(w.dir, 0o755))
-	backend, err := dirfs.Open(w.dir, dirfs.Options{Logf: t.Logf, Groups: groupsOf})
-	ok(t, err)
+	w.start()
+	t.Cleanup(w.stop)
+	return w
+}
+
+// start starts the server.
+func (w *world) start() {
+	w.t.Helper()
+	backend, err := dirfs.Open(w.dir, dirfs.Options{Logf: w.t.Logf, Groups: groupsOf})
+	ok(w.t, err)
 	w.backend = backend
-	cfg := p9srv.AuthorityConfig{Backend: backend, Users: p9srv.AsClient(), Lease: 10 * time.Second}
-	for _, c := range change {
+	cfg := p9srv.AuthorityConfig{Backend: backend, Users: p9srv.AsClient(), Lease: 10 * time.Second, Noticef: w.t.Logf, Logf: w.t.Logf}
+	for _, c := range w.change {
 		c(&cfg)
 	}
 	w.auth = p9srv.NewAuthority(cfg)
+	if w.durable {
+		ok(w.t, w.auth.Restore())
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.srv = p9srv.New(p9srv.Config{Backend: cfg.Backend, Authority: w.auth, Users: p9srv.AsClient()})
-	t.Cleanup(func() {
-		w.srv.Close()
-		w.auth.Close()
-		backend.Close()
-	})
-	return w
+}
+
+// stop stops the server; nobody reaches it until it is started again.
+func (w *world) stop() {
+	w.mu.Lock()
+	srv := w.srv
+	w.srv = nil
+	w.mu.Unlock()
+	srv.Close()
+	w.auth.Close()
+	ok(w.t, w.backend.(*dirfs.FS).Close())
 }
 
 // groupsOf is what the server knows of the users of the tests.
@@ -56,22 +79,39 @@ func groupsOf(uid uint32) (uint32, []uint32) {
 // pipe gives a connection to the server.
 func (w *world) pipe() net.Conn {
 	w.t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	c, err := w.dial()
 	ok(w.t, err)
+	return c
+}
+
+// dial connects to the server, if it is up.
+func (w *world) dial() (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	srv := w.srv
+	if srv == nil {
+		return nil, syscall.ECONNREFUSED
+	}
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
 	var ends [2]net.Conn
 	for i, fd := range fds {
 		file := os.NewFile(uintptr(fd), "socketpair")
 		ends[i], err = net.FileConn(file)
-		ok(w.t, err)
 		file.Close()
+		if err != nil {
+			return nil, err
+		}
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.srv.ServeConn(bg, ends[1], p9srv.Peer{Addr: "test"})
+		srv.ServeConn(bg, ends[1], p9srv.Peer{Addr: "test"})
 	}()
 	w.t.Cleanup(func() { ends[0].Close(); <-done })
-	return ends[0]
+	return ends[0], nil
 }
 
 // cache opens a session with the server.

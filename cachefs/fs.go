@@ -61,6 +61,7 @@ type FS struct {
 	told       bool           // that the server cannot be reached, since the connection broke
 	wantResume bool           // the session is to be resumed on the connection that is there
 	number     uint64         // of the session
+	unrenewed  bool           // the server could not renew the lease, and that was said
 	epoch      uint64         // of the server
 
 	committing

@@ -56,8 +56,12 @@ func (f *FS) based(op *order.Op) {
 			n.base.lay(&op.Attrs[i])
 		}
 	}
-	if n := f.nodes[op.ID]; n != nil && op.Kind == order.Truncate {
+	switch n := f.nodes[op.ID]; {
+	case n == nil:
+	case op.Kind == order.Truncate:
 		n.base.size = op.Size
+	case op.Kind == order.Symlink:
+		n.base.size = uint64(len(op.Target))
 	}
 }
 

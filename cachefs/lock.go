@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"echo9/cachefs/spool"
 	"echo9/internal/wire"
@@ -65,25 +66,37 @@ func noteLock(held []heldLock, l wire.Lock, since uint64) []heldLock {
 	return after
 }
 
+// graceRetry is how often a lock is asked for while the server waits for those who had locks before its restart.
+const graceRetry = 100 * time.Millisecond
+
 // Lock takes or releases a POSIX byte-range lock.
 func (n *node) Lock(ctx context.Context, cred *p9srv.Cred, l wire.Lock) (wire.LockStatus, error) {
-	r := new(wire.Rlock)
 	f := n.fs
-	err := n.onLockFid(ctx, cred, func(ctx context.Context, d fid) error {
-		return f.callOn(ctx, d.conn, &wire.Tlock{Fid: d.n, Lock: l}, r, func() {
-			if r.Status != wire.LockSuccess {
-				return
-			}
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			n.locks = noteLock(n.locks, l, f.log.Mark())
-			f.lockers[n] = len(n.locks) > 0
+	for {
+		r := new(wire.Rlock)
+		err := n.onLockFid(ctx, cred, func(ctx context.Context, d fid) error {
+			return f.callOn(ctx, d.conn, &wire.Tlock{Fid: d.n, Lock: l}, r, func() {
+				if r.Status != wire.LockSuccess {
+					return
+				}
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				n.locks = noteLock(n.locks, l, f.log.Mark())
+				f.lockers[n] = len(n.locks) > 0
+			})
 		})
-	})
-	if err != nil {
-		return wire.LockError, fmt.Errorf("locking object %d: %w", n.id, err)
+		if err != nil {
+			return wire.LockError, fmt.Errorf("locking object %d: %w", n.id, err)
+		}
+		if r.Status != wire.LockGrace {
+			return r.Status, nil
+		}
+		select {
+		case <-time.After(graceRetry):
+		case <-ctx.Done():
+			return wire.LockError, interrupted(ctx)
+		}
 	}
-	return r.Status, nil
 }
 
 // GetLock tells the lock that would conflict with l.
@@ -131,7 +144,7 @@ func (n *node) onLockFid(ctx context.Context, cred *p9srv.Cred, fn func(context.
 }
 
 // claimLocks claims all file locks again, when the session was resumed.
-func (f *FS) claimLocks(conn *p9client.Conn) error {
+func (f *FS) claimLocks(s *resumption) error {
 	f.mu.Lock()
 	var nodes []*node
 	for n, any := range f.lockers {
@@ -149,12 +162,13 @@ func (f *FS) claimLocks(conn *p9client.Conn) error {
 		if uid == nil {
 			continue
 		}
-		d, gone := f.nodeFid(context.Background(), conn, n, fidBare, *uid)
+		d, gone := f.nodeFid(context.Background(), s.conn, n, fidBare, *uid)
 		for _, h := range locks {
 			err := gone
 			if err == nil {
-				err = f.claimLock(conn, d, h.lock)
+				err = f.claimLock(s.conn, d, h.lock)
 			}
+			s.alive()
 			switch {
 			case errors.Is(err, p9client.ErrEnded):
 				return err

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"syscall"
+	"time"
 
 	"echo9/cachefs/order"
 	"echo9/cachefs/spool"
@@ -22,28 +22,34 @@ func (e *refusedSession) Unwrap() error { return e.err }
 
 // resumption is what Rsession said, for the steps that follow.
 type resumption struct {
+	conn      *p9client.Conn
 	reply     wire.Rsession
-	forgotten bool // the server does not know the session: it is a new one
-	restarted bool // it has another epoch
-	lost      int  // updates
+	sent      int64 // when it was asked for: its lease counts from then
+	forgotten bool  // the server does not know the session: it is a new one
+	restarted bool  // it has another epoch
+	lost      int   // updates
+	watch     *time.Timer
 }
+
+// alive notes that the server has answered.
+func (s *resumption) alive() { s.watch.Reset(resumeTime) }
 
 // resume goes on with the session on conn: a new connection, or the present one when the lease was over at the server. Until
 // it is done no request goes out but its own. The order of the steps is that of docs/faults.md.
 func (f *FS) resume(ctx context.Context, conn *p9client.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, resumeTime)
-	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	s := &resumption{conn: conn, watch: time.AfterFunc(resumeTime, func() { conn.Close() })}
+	defer s.watch.Stop()
 	same := f.pause(conn)
 	f.mu.Lock()
 	t := &wire.Tsession{
 		Flags: wire.SessionResume | wire.SessionAnyUser, Client: f.client, Secret: f.secret,
 		Epoch: f.epoch, LastCut: f.nextCut - 1, Aname: f.opt.Aname, Name: f.opt.Name,
 	}
+	lost := f.stats.lost
 	f.mu.Unlock()
-	var s resumption
-	sent := f.clock()
-	err := f.rpc(conn, t, &s.reply, func() { f.resumed(&s, sent) })
+	s.sent = f.clock()
+	err := f.rpc(conn, t, &s.reply, func() { f.resumed(s) })
 	switch {
 	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOENT):
 		return &refusedSession{err}
@@ -52,25 +58,27 @@ func (f *FS) resume(ctx context.Context, conn *p9client.Conn) error {
 	case s.reply.UID != f.session.UID || s.reply.Root.Path != f.session.Root.Path:
 		return &refusedSession{fmt.Errorf("it is another user's, or another tree: %w", syscall.ESTALE)}
 	}
+	s.alive()
 	if !same {
 		if err := f.bindRoot(context.Background(), conn); err != nil {
 			return err
 		}
 	}
-	if err := f.claimLocks(conn); err != nil {
+	if err := f.claimLocks(s); err != nil {
 		return err
 	}
-	if s.restarted && !s.forgotten {
-		if err := f.reclaim(conn); err != nil {
-			return err
-		}
+	if err := f.reclaim(s); err != nil {
+		return err
 	}
 	if !same {
 		for range postedRecalls {
 			f.postRecall(conn)
 		}
 	}
-	f.back(conn, &s)
+	f.mu.Lock()
+	s.lost = f.stats.lost - lost
+	f.mu.Unlock()
+	f.back(s)
 	return nil
 }
 
@@ -104,7 +112,7 @@ func (f *FS) pause(conn *p9client.Conn) (same bool) {
 }
 
 // resumed takes Rsession in: first which cut was applied last, then what was lost.
-func (f *FS) resumed(s *resumption, sent int64) {
+func (f *FS) resumed(s *resumption) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.settle()
@@ -112,21 +120,21 @@ func (f *FS) resumed(s *resumption, sent int64) {
 	r := &s.reply
 	s.forgotten = r.Flags&wire.SessionResume == 0
 	s.restarted = r.Epoch != f.epoch
-	before := f.stats.lost
 	flying := f.flying
 	f.settleCuts(r.LastCut)
 	f.number, f.epoch = r.Session, r.Epoch
-	if s.forgotten {
-		f.forgotten(flying, r)
-	} else {
-		if s.restarted {
-			f.newEpoch()
-		}
-		f.lostTokens(r.Lost)
-	}
-	s.lost = f.stats.lost - before
-	f.leased(sent, r.Lease)
 	f.setTime(r.Time)
+	switch {
+	case s.forgotten:
+		f.forgotten(flying, r)
+	case s.restarted:
+		f.returns, f.unreturned = nil, nil // nothing is held there any more
+		f.newEpoch()
+	case f.holder.Reclaiming():
+		f.newEpoch()
+	}
+	f.lostTokens(r.Lost)
+	f.leased(s.sent, r.Lease)
 }
 
 // lostTokens takes in what went to others while the session was away. Called with f.mu held.
@@ -183,6 +191,7 @@ func (f *FS) forgotten(flying *sending, r *wire.Rsession) {
 	}
 	f.forgetAbove()
 	f.returns, f.unreturned = nil, nil
+	f.holder.ReclaimDone()
 	f.ids, f.nextIDs = r.IDs, wire.IDRange{}
 	close(f.idsCh)
 	f.idsCh = make(chan struct{})
@@ -190,11 +199,11 @@ func (f *FS) forgotten(flying *sending, r *wire.Rsession) {
 	f.event("the server has forgotten the session: it begins anew")
 }
 
-// back lets requests go out on conn.
-func (f *FS) back(conn *p9client.Conn, s *resumption) {
+// back lets requests go out.
+func (f *FS) back(s *resumption) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.conn, f.online, f.wantResume, f.told = conn, true, false, false
+	f.conn, f.online, f.wantResume, f.told = s.conn, true, false, false
 	var again []wire.ReturnElem
 	for _, t := range f.unreturned {
 		again = append(again, t.Tokens...)
@@ -202,6 +211,8 @@ func (f *FS) back(conn *p9client.Conn, s *resumption) {
 	f.returns, f.unreturned = append(again, f.returns...), nil
 	close(f.upCh)
 	f.upCh = make(chan struct{})
+	close(f.leaseCh)
+	f.leaseCh = make(chan struct{})
 	f.settle()
 	f.poke(f.kick)
 	f.wakeCommitted()
@@ -221,16 +232,4 @@ func (f *FS) back(conn *p9client.Conn, s *resumption) {
 func (f *FS) resumeSoon() {
 	f.wantResume = true
 	f.poke(f.renew)
-}
-
-// keptOpen are the returns that tell a server, again, what is open here and not held. Called with f.mu held.
-func (f *FS) keptOpen() []wire.ReturnElem {
-	var all []wire.ReturnElem
-	for id, n := range f.nodes {
-		if n.kept && !n.gone && !n.fresh && f.holder.Mode(id) == tokens.None {
-			all = append(all, wire.ReturnElem{ID: id, Keep: uint8(tokens.None), Flags: wire.ReturnOpen})
-		}
-	}
-	slices.SortFunc(all, func(a, b wire.ReturnElem) int { return int(int64(a.ID) - int64(b.ID)) })
-	return all
 }

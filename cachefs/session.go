@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"echo9/internal/wire"
@@ -110,7 +111,11 @@ func (f *FS) leased(sent int64, ms uint32) {
 	if ms == 0 {
 		return
 	}
-	f.holder.LeaseGranted(sent, int64(ms)*int64(time.Millisecond))
+	lease := int64(ms) * int64(time.Millisecond)
+	if f.opt.Mutant == mutantServeOver {
+		lease += int64(time.Hour)
+	}
+	f.holder.LeaseGranted(sent, lease)
 	close(f.leaseCh)
 	f.leaseCh = make(chan struct{})
 }
@@ -142,8 +147,11 @@ func (f *FS) askRenewal(conn *p9client.Conn) chan linkEvent {
 		f.stats.replies.Add(1)
 		switch {
 		case errors.Is(err, p9client.ErrEnded):
-		case err != nil: // the session has gone
+		case errors.Is(err, syscall.ESTALE): // the session has gone
 			f.hangUp(conn)
+		case err != nil: // it cannot write down what it is told; a later one may succeed
+			f.notRenewed(err)
+			answer <- linkRenewed
 		case r.Resume:
 			answer <- linkOver
 		default:
@@ -154,10 +162,21 @@ func (f *FS) askRenewal(conn *p9client.Conn) chan linkEvent {
 	return answer
 }
 
+// notRenewed notes, once, that the lease is not renewed.
+func (f *FS) notRenewed(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.unrenewed && !f.closing {
+		f.event("the server does not renew the lease: %v", err)
+	}
+	f.unrenewed = true
+}
+
 // renewed takes an answer to Trenew in.
 func (f *FS) renewed(r *wire.Rrenew, sent int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.unrenewed = false
 	f.leased(sent, r.Lease)
 	f.setTime(r.Time)
 	if r.IDs.Count > 0 {
