@@ -414,6 +414,31 @@ func TestForgottenIsDurable(t *testing.T) {
 	}
 }
 
+// When there are too many sessions, who has been away for the longest past his lease makes room; nobody who is there does.
+func TestTooManySessions(t *testing.T) {
+	l := newLives(t, AuthorityConfig{MaxSessions: 2})
+	a, b := l.client("a"), l.client("b")
+	c := &traveller{&extClient{rawClient: dialServer(t, l.s), got: map[uint16]wire.Message{}}, l, "c"}
+	c.version(1<<16, wire.ExtVersion)
+	if r := c.do(c.tsession(0)); syscall.Errno(rlerrno(r)) != syscall.EAGAIN {
+		t.Errorf("a third one: %v", r)
+	}
+	a.do(&wire.Trenew{Flags: wire.RenewPending})
+	a.nc.Close()
+	eventually(t, "a is away", func() bool { return !l.a.Status().Sessions[0].Connected })
+	l.pass(11 * time.Second)
+	eventually(t, "the leases are over", func() bool { return l.a.count.expired.Load() == 2 })
+	b.nc.Close()
+	eventually(t, "b is away", func() bool { return !l.a.Status().Sessions[1].Connected })
+	if r, ok := c.do(c.tsession(0)).(*wire.Rsession); !ok {
+		t.Errorf("there is room: %v", r)
+	}
+	eventually(t, "b has made room", func() bool { return len(l.a.Status().Sessions) == 2 })
+	if st := l.a.Status().Sessions[0]; st.Name != "a" {
+		t.Errorf("left: %+v", st) // a has work pending
+	}
+}
+
 // A client whose process is dead when the server comes back is not waited for.
 func TestDeadClientsAreNotAwaited(t *testing.T) {
 	l := newLives(t, AuthorityConfig{})

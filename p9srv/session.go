@@ -200,10 +200,35 @@ func (a *Authority) mayOpen(m *wire.Tsession) error {
 	switch {
 	case old != nil && !sameSecret(old, m):
 		return syscall.EPERM
-	case old == nil && len(a.sessions) >= a.cfg.MaxSessions || a.closed:
+	case a.closed, old == nil && !a.room():
 		return syscall.EAGAIN
 	}
 	return nil
+}
+
+// room tells whether there may be one more session. When there are too many, the one that has been away for the
+// longest past its lease has to go, without pending work rather than with it. mu is held.
+func (a *Authority) room() bool {
+	n := 0
+	var longest *session
+	for _, s := range a.sessions {
+		if s.leaving {
+			continue
+		}
+		n++
+		if s.conn == nil && s.over && (longest == nil || !s.pending && longest.pending ||
+			s.pending == longest.pending && s.since < longest.since) {
+			longest = s
+		}
+	}
+	if n < a.cfg.MaxSessions {
+		return true
+	}
+	if longest == nil {
+		return false
+	}
+	a.forget(longest)
+	return true
 }
 
 // whom decides for whom a session acts.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 
 // After a restart clients ask for objects by their ids that nobody has walked to yet. Those that are inode numbers, and on hosts
 // whose handles cannot be opened all, are found by an index of the tree: inode number → a name. It is
-// made when the first one is asked for, from the listings of all directories, without looking at the files.
+// made at the start, when sessions may come back, from the listings of all directories, without looking at the
+// files; who asks meanwhile waits for it. (A handle made of an inode number could lead out of the tree.)
 
 // treeIndex is the index.
 type treeIndex struct {
@@ -22,6 +24,27 @@ type treeIndex struct {
 	names []byte
 	made  time.Time
 	took  time.Duration
+
+	stop    atomic.Bool
+	atStart sync.WaitGroup
+}
+
+// indexAtStart makes the index before anybody asks for it.
+func (fs *FS) indexAtStart() {
+	if !fs.resumes {
+		return
+	}
+	fs.index.atStart.Go(func() {
+		if err := fs.makeIndex(time.Time{}); err != nil {
+			fs.logf("list the tree: %v", err)
+		}
+	})
+}
+
+// end ends the making of the index.
+func (x *treeIndex) end() {
+	x.stop.Store(true)
+	x.atStart.Wait()
 }
 
 // whereabouts is a name of an inode, in the directory with inode number dir.
@@ -148,7 +171,7 @@ func (fs *FS) makeIndex(since time.Time) error {
 func (fs *FS) indexDir(x *treeIndex, fd int, ino uint64, buf []byte, root bool) {
 	defer unix.Close(fd)
 	var below []uint64
-	for len(x.where) < maxIndex {
+	for len(x.where) < maxIndex && !fs.index.stop.Load() {
 		k, err := unix.Getdents(fd, buf)
 		if err == syscall.EINTR {
 			continue
@@ -188,6 +211,9 @@ func (fs *FS) indexDir(x *treeIndex, fd int, ino uint64, buf []byte, root bool) 
 		}
 	}
 	for _, child := range below {
+		if fs.index.stop.Load() {
+			return
+		}
 		w := x.where[child]
 		name := string(x.names[w.at : w.at+uint32(w.len)])
 		// Neither out of the tree nor onto another file system.

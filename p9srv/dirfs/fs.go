@@ -247,7 +247,11 @@ func (fs *FS) openLog() error {
 	fs.ledger.mu.Unlock()
 	known := fs.sessions.Known()
 	fs.ledger.forget(func(s uint64) bool { return s <= known.Last && known.Sessions[s] == nil })
-	return errors.Join(fs.takeUp(), fs.clearApart())
+	if err := errors.Join(fs.takeUp(), fs.clearApart()); err != nil {
+		return err
+	}
+	fs.indexAtStart()
+	return nil
 }
 
 // stepHook is a test's part in the steps. It is called by several goroutines, one after the other.
@@ -308,6 +312,7 @@ func (fs *FS) raiseLimit() {
 
 // Close ends the serving. No operation may be under way.
 func (fs *FS) Close() error {
+	fs.index.end()
 	var lerr error
 	if fs.ledger != nil {
 		lerr = fs.ledger.close()

@@ -321,6 +321,7 @@ func TestFoundAgainByID(t *testing.T) {
 				o.Release()
 			}
 			// Something that comes later is not found by an index from before, and does not make one each time.
+			fs.index.atStart.Wait()
 			made := fs.index.made
 			for range 10 {
 				if _, err := fs.Lookup(ctx, 1<<47); !errors.Is(err, syscall.ESTALE) {
