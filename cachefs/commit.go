@@ -140,7 +140,7 @@ func (f *FS) commitLoop() {
 			return
 		}
 		next := time.Hour
-		if f.online && !f.wantResume {
+		if f.online {
 			var b *batch
 			if b, next = f.nextBatch(); b != nil {
 				f.commit(b) // unlocks
@@ -328,9 +328,6 @@ func (f *FS) settleCuts(lastCut uint64) {
 		f.ahead = nil
 	}
 	f.nextCut = lastCut + 1
-	if f.restoring != nil {
-		f.restore(lastCut)
-	}
 	if s == nil || s.settled {
 		return
 	}

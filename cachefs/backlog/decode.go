@@ -83,8 +83,7 @@ func (d *decoder) record() (r Record) {
 	case Ranged:
 		r.Range = Range{d.uint(), d.uint(), d.uint()}
 	case Based:
-		r.ID = d.uint()
-		r.Base = Base{Mode: d.u32(), Size: d.uint(), Ctime: d.int(), Mtime: d.int()}
+		r.ID, r.Version = d.uint(), d.uint()
 	case Issued, Amended:
 		r.Op = d.op()
 	case Began:

@@ -139,7 +139,11 @@ func (w *world) receive(c *client) {
 		for _, r := range mg.recalls {
 			c.h.Recalled(r)
 		}
-		w.toServer(c, message{kind: msgPost})
+		if c.ready {
+			w.toServer(c, message{kind: msgPost})
+		} else {
+			c.conn.posted-- // and again when it is ready
+		}
 	case msgCommitted:
 		if c.flying != nil && c.flying.cut == mg.cut {
 			w.landed(c)
@@ -387,7 +391,11 @@ func (w *world) writeBack(c *client, all bool) bool {
 	net := order.NetEffect(ops)
 	f := &flying{cut: c.nextCut, conn: c.conn}
 	for _, op := range ops {
-		f.updates = append(f.updates, c.bySeq[op.Seq]...)
+		for _, u := range c.bySeq[op.Seq] {
+			if !u.lost { // else only its place in the order is left
+				f.updates = append(f.updates, u)
+			}
+		}
 	}
 	c.flying = f
 	if len(net.Records) == 0 {

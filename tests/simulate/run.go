@@ -136,7 +136,7 @@ func (w *world) happen(s step) bool {
 		}
 		w.record(int(s.r) % len(srv.records))
 	case stMissed:
-		if !srv.up || srv.missing == nil {
+		if !srv.up || !srv.ending {
 			return false
 		}
 		w.recordMissed()

@@ -39,7 +39,8 @@ type server struct {
 	running map[sid]message   // decided, not applied
 	applied map[sid]message   // applied, not answered
 	records []recording
-	missing []sid // OutMissed was said
+	missing []sid // to be recorded before the grace period ends
+	ending  bool  // OutMissed was said
 }
 
 // request is one that was asked and not answered.
@@ -73,7 +74,7 @@ func (w *world) start() {
 	s.m = tokens.NewManager(tokens.Config{Lease: lease, RecallDeadline: lease / 4, Record: true, Bypass: 2}, tokens.Gen(s.epoch<<32))
 	s.conns, s.reqs = map[sid]*conn{}, map[tokens.ReqID]*request{}
 	s.came, s.running, s.applied = map[sid][]message{}, map[sid]message{}, map[sid]message{}
-	s.records, s.missing = nil, nil
+	s.records, s.missing, s.ending = nil, nil, false
 	for _, k := range slices.Sorted(maps.Keys(s.known)) {
 		c := s.known[k]
 		in := tokens.Input{Kind: tokens.InRestore, Session: k, Cut: c.lastCut, Missed: c.missed}
@@ -153,6 +154,7 @@ func (w *world) take(cn *conn) {
 		w.step(tokens.Input{Kind: tokens.InReclaimed, Session: k})
 		if !w.broken(completeVolatile) {
 			s.known[k].missed = false
+			s.missing = slices.DeleteFunc(s.missing, func(m sid) bool { return m == k })
 		}
 		w.reply(cn, k, message{kind: msgCompleted, sent: mg.sent})
 	case msgReturn:
@@ -180,11 +182,11 @@ func (w *world) take(cn *conn) {
 func (w *world) session(cn *conn, mg message) {
 	s := &w.srv
 	k := mg.session
-	if k == 0 {
-		for n, c := range s.known {
-			if c.client == cn.client {
-				k = n // its Rsession was lost
-			}
+	for old, c := range s.known {
+		if k == 0 && c.client == cn.client { // its Rsession was lost: it begins anew
+			w.step(tokens.Input{Kind: tokens.InSessionGone, Session: old})
+			delete(s.known, old)
+			delete(s.conns, old)
 		}
 	}
 	cn.session = k
@@ -278,7 +280,7 @@ func (w *world) do(o *tokens.Output, all []tokens.Output) {
 			w.step(tokens.Input{Kind: tokens.InRecorded, Req: o.Req})
 		}
 	case tokens.OutMissed:
-		s.missing = o.Missed
+		s.missing, s.ending = o.Missed, true
 	case tokens.OutForget:
 		for _, l := range o.Lost {
 			delete(s.known[k].lost, l.ID)
@@ -338,12 +340,12 @@ func (w *world) record(i int) {
 func (w *world) recordMissed() {
 	s := &w.srv
 	for _, k := range s.missing {
-		if !w.broken(missedUnrecorded) {
+		if s.known[k] != nil && !w.broken(missedUnrecorded) {
 			s.known[k].missed = true
 		}
 	}
 	w.say("server has recorded that %v missed the grace period", s.missing)
-	s.missing = nil
+	s.missing, s.ending = nil, false
 	w.step(tokens.Input{Kind: tokens.InMissedRecorded})
 }
 

@@ -459,6 +459,11 @@ func (c *client) covers(set, need []tokens.Elem) bool {
 	return true
 }
 
+// behind: k was edited on the host while the server was away, and c does not know it yet.
+func (w *world) behind(c *client, k id) bool {
+	return w.edited[k] != 0 && (w.edited[k] >= c.epoch || c.h.Reclaiming())
+}
+
 // cached reports whether all of set is cached. What is held and not cached is given back: then it comes along with a grant again.
 func (w *world) cached(c *client, set []tokens.Elem) bool {
 	all := true
@@ -477,7 +482,7 @@ func (w *world) cached(c *client, set []tokens.Elem) bool {
 func (w *world) doTask(c *client, set []tokens.Elem) {
 	t := c.task
 	for _, e := range set {
-		if w.edited[e.ID] >= c.epoch && w.edited[e.ID] != 0 {
+		if w.behind(c, e.ID) {
 			continue // as long as its lease lasts a client knows nothing of what is done behind the server's back
 		}
 		if has, is := c.cache[e.ID], w.truth(c, e.ID); !same(has, is) {
@@ -520,7 +525,7 @@ func (w *world) doTask(c *client, set []tokens.Elem) {
 	if u.kind != 0 {
 		v := w.perform(c, u)
 		for _, k := range v.objects(nil) {
-			v.doomed = v.doomed || w.edited[k] != 0 && w.edited[k] >= c.epoch
+			v.doomed = v.doomed || w.behind(c, k)
 		}
 		w.say("%s performs update %d: %v of %d, %d/%d to %d/%d", c.name, v.n, v.kind, v.file, v.dir, v.name, v.dir2, v.name2)
 		for _, k := range v.objects(nil) {

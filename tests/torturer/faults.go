@@ -1,0 +1,226 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"echo9/internal/wire"
+	"echo9/tests/internal/faultproxy"
+)
+
+// injection is a kind of fault.
+type injection struct {
+	name   string
+	weight int
+	do     func(t *torture, i int)
+}
+
+var injections = []injection{
+	{"cut", 20, func(t *torture, i int) { t.proxies[i].Cut() }},
+	{"partition", 10, func(t *torture, i int) { t.blocked(i, true, true) }},
+	{"silent-to-server", 6, func(t *torture, i int) { t.blocked(i, true, false) }},
+	{"silent-to-client", 6, func(t *torture, i int) { t.blocked(i, false, true) }},
+	{"half-open", 8, func(t *torture, i int) {
+		t.proxies[i].HalfOpen()
+		t.pause(1.6)
+		t.proxies[i].Cut()
+	}},
+	{"refused", 4, func(t *torture, i int) {
+		t.proxies[i].Refuse(true)
+		t.proxies[i].Cut()
+		t.pause(1.6)
+		t.proxies[i].Refuse(false)
+	}},
+	{"delay", 6, func(t *torture, i int) {
+		t.proxies[i].Delay(time.Duration(t.rng.IntN(100)) * time.Millisecond)
+		t.pause(0.5)
+		t.proxies[i].Delay(0)
+	}},
+	{"stop-client", 10, func(t *torture, i int) {
+		p := t.clients[i].Load().proc
+		p.signal(syscall.SIGSTOP)
+		t.pause(1.6)
+		p.signal(syscall.SIGCONT)
+	}},
+	{"kill-client", 8, func(t *torture, i int) { t.killClient(i) }},
+	{"kill-server", 10, func(t *torture, _ int) { t.killServer() }},
+	{"stop-server", 5, func(t *torture, _ int) {
+		t.server.signal(syscall.SIGSTOP)
+		t.pause(1.6)
+		t.server.signal(syscall.SIGCONT)
+	}},
+	{"full-disk", 3, func(t *torture, _ int) { t.fill() }},
+	{"at-message", 20, func(t *torture, i int) { t.trap(i) }},
+}
+
+// fault injects one.
+func (t *torture) fault() {
+	var wheel []*injection
+	for i := range injections {
+		if in := &injections[i]; !t.leftOut(in.name) {
+			wheel = append(wheel, slices.Repeat([]*injection{in}, in.weight)...)
+		}
+	}
+	in, i := wheel[t.rng.IntN(len(wheel))], t.rng.IntN(t.o.clients)
+	t.noteFault(in.name)
+	t.o.logf("%s %d", in.name, i)
+	in.do(t, i)
+}
+
+func (t *torture) leftOut(name string) bool {
+	return name == "full-disk" && t.o.export == "" || slices.Contains(t.o.without, name) || len(t.o.only) > 0 && !slices.Contains(t.o.only, name)
+}
+
+func (t *torture) noteFault(name string) {
+	t.mu.Lock()
+	t.faults[name]++
+	t.mu.Unlock()
+}
+
+// pause lets a fault last: now and then longer than a lease.
+func (t *torture) pause(most float64) {
+	r := t.rng.Float64()
+	time.Sleep(time.Duration(max(r*r*most, t.o.long) * float64(t.o.lease)))
+}
+
+func (t *torture) blocked(i int, up, down bool) {
+	t.proxies[i].Block(up, down)
+	t.pause(1.6)
+	if t.rng.IntN(2) == 0 {
+		t.proxies[i].Cut()
+	}
+	t.proxies[i].Block(false, false)
+}
+
+// killClient ends a mount's daemon, and mounts again.
+func (t *torture) killClient(i int) {
+	t.killOnly(i)
+	t.again(i)
+}
+
+func (t *torture) killOnly(i int) {
+	c := t.clients[i].Load()
+	c.died = time.Now()
+	c.dead.Store(true)
+	c.proc.kill()
+}
+
+func (t *torture) again(i int) {
+	if err := t.mount(i); err != nil {
+		t.bad("mounting again: %v", err)
+	}
+}
+
+// killServer ends the server, and starts it again.
+func (t *torture) killServer() {
+	t.ailing.Store(true)
+	t.server.kill()
+	t.pause(1.2)
+	if t.o.restore {
+		t.older()
+	}
+	if err := t.serve(); err != nil {
+		t.bad("the server does not start again: %v", err)
+	}
+	t.ailing.Store(false)
+}
+
+// older brings the server's tree back to a state that it had before: only to see that it is noticed.
+func (t *torture) older() {
+	for _, c := range t.cells {
+		if c.kind != logged {
+			_ = os.WriteFile(filepath.Join(t.export, c.path), c.content(0), 0o644)
+		}
+	}
+	_ = os.RemoveAll(filepath.Join(t.export, ".echo9"))
+}
+
+// fill leaves no space for a while.
+func (t *torture) fill() {
+	t.filled.Store(true)
+	name := filepath.Join(t.export, ".filler")
+	f, err := os.Create(name)
+	if err != nil {
+		return
+	}
+	block := make([]byte, 1<<16)
+	for err == nil {
+		_, err = f.Write(block)
+	}
+	f.Close()
+	t.pause(1)
+	_ = os.Remove(name)
+	time.AfterFunc(3*time.Second, func() { t.filled.Store(false) })
+}
+
+// messages are those at which something may happen.
+var messages = []uint8{
+	wire.TypeTsession, wire.TypeTsession + 1, wire.TypeTgrant, wire.TypeTgrant + 1, wire.TypeTrecall, wire.TypeTrecall + 1,
+	wire.TypeTreturn, wire.TypeTreturn + 1, wire.TypeTcommit, wire.TypeTcommit + 1, wire.TypeTrenew, wire.TypeTrenew + 1,
+}
+
+// trap has something happen before or after a message of client i.
+func (t *torture) trap(i int) {
+	sprung := make(chan struct{})
+	what, after, typ := t.rng.IntN(4), t.rng.IntN(2) == 0, messages[t.rng.IntN(len(messages))]
+	if t.leftOut([...]string{"cut", "cut", "kill-server", "kill-client"}[what]) {
+		what = 0
+	}
+	p := t.proxies[i]
+	p.Arm(&faultproxy.Trap{Type: typ, N: 1 + t.rng.IntN(3), After: after, Do: func() {
+		switch what {
+		case 0, 1:
+			p.Cut()
+		case 2:
+			t.server.signal(syscall.SIGKILL)
+		case 3:
+			c := t.clients[i].Load()
+			c.died = time.Now()
+			c.dead.Store(true)
+			c.proc.signal(syscall.SIGKILL)
+		}
+		close(sprung)
+	}})
+	if typ == wire.TypeTsession || typ == wire.TypeTsession+1 {
+		p.Cut()
+	}
+	select {
+	case <-sprung:
+	case <-time.After(time.Second):
+		p.Arm(nil)
+		select {
+		case <-sprung:
+		default:
+			return
+		}
+	}
+	t.noteFault(fmt.Sprintf("%s-%s", map[bool]string{false: "before", true: "after"}[after], names[typ]))
+	switch what {
+	case 2:
+		t.killServer()
+	case 3:
+		<-t.clients[i].Load().proc.ended
+		t.again(i)
+	}
+}
+
+var names = map[uint8]string{
+	wire.TypeTsession: "Tsession", wire.TypeTsession + 1: "Rsession", wire.TypeTgrant: "Tgrant", wire.TypeTgrant + 1: "Rgrant",
+	wire.TypeTrecall: "Trecall", wire.TypeTrecall + 1: "Rrecall", wire.TypeTreturn: "Treturn", wire.TypeTreturn + 1: "Rreturn",
+	wire.TypeTcommit: "Tcommit", wire.TypeTcommit + 1: "Rcommit", wire.TypeTrenew: "Trenew", wire.TypeTrenew + 1: "Rrenew",
+}
+
+// heal ends what may still be wrong.
+func (t *torture) heal() {
+	for _, p := range t.proxies {
+		p.Arm(nil)
+		p.Refuse(false)
+		p.Delay(0)
+		p.Block(false, false)
+	}
+	t.server.signal(syscall.SIGCONT)
+}
