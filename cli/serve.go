@@ -37,7 +37,12 @@ func serveCommand() *cli.Command {
 
 Prints the addresses, who can get in, and as whom they act. On a unix socket
 the kernel says who somebody is. TCP has no passwords: whoever reaches the
-port is let in as --as says.`,
+port is let in as --as says.
+
+May be stopped, killed and started again beneath its clients: mount and cache
+come back by themselves and go on with what they had. After a start others wait
+for them, for --grace at most. (A kernel's own 9P mount cannot come back: let
+it use echo9 cache.)`,
 		Action: func(c *cli.Context) error {
 			if err := checkOperands(c, 1, 1); err != nil {
 				return err
