@@ -1,10 +1,18 @@
 package cachefs
 
 import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"echo9/cachefs/order"
 	"echo9/internal/wire"
+	"echo9/p9srv"
+	"echo9/tokens"
 )
 
 // TestNamelessLieNowhere: a rename of a directory comes after what is pending below it, and what has no name any more is below nothing.
@@ -109,6 +117,100 @@ func TestUncountedDirectories(t *testing.T) {
 	ok(t, a.Remove(bg, "e/sub"))
 	ok(t, a.WriteFile(bg, "d/f", []byte("d"), 0o644))
 	ok(t, a.WriteFile(bg, "e/f", []byte("e"), 0o644))
+}
+
+// TestPlaces: whatever names files get and lose, of those whose tokens are held it is known where they lie, or that that is not known.
+func TestPlaces(t *testing.T) {
+	if err := misplace(t, ""); err != nil {
+		t.Error(err)
+	}
+	if misplace(t, mutantOldPlaces) == nil {
+		t.Error("with the mutant nothing is looked for where it is not")
+	}
+}
+
+// misplace does all sorts of things to names, and gives what is then found misplaced.
+func misplace(t *testing.T, mutant string) error {
+	w := newWorld(t)
+	change := func(o *Options) { o.Mutant = mutant }
+	a, b := w.cache(change), w.cache(change)
+	r := rand.New(rand.NewPCG(1, 2))
+	dir := func() string { return fmt.Sprintf("d%d", r.IntN(3)) }
+	file := func() string { return fmt.Sprintf("%s/f%d", dir(), r.IntN(4)) }
+	for i := range 3 {
+		ok(t, a.Mkdir(bg, fmt.Sprintf("d%d", i), 0o755))
+	}
+	var found []p9srv.Object
+	for range 1000 {
+		f := a
+		if r.IntN(20) == 0 {
+			f = b
+		}
+		var err error
+		switch r.IntN(9) {
+		case 0:
+			err = f.WriteFile(bg, file(), []byte("x"), 0o644)
+		case 1, 2:
+			err = f.Link(bg, file(), file())
+		case 3:
+			err = f.Remove(bg, file())
+		case 4:
+			err = f.Rename(bg, file(), file())
+		case 5:
+			var o p9srv.Object
+			if o, _, err = f.walk(bg, split(file()), false); err == nil {
+				t.Cleanup(o.Release)
+				found = append(found, o)
+			}
+		case 6:
+			_, err = f.ReadDir(bg, dir())
+		case 7:
+			err = f.Rename(bg, dir()+"/sub", dir()+"/sub")
+			if errors.Is(err, syscall.ENOENT) {
+				err = f.Mkdir(bg, dir()+"/sub", 0o755)
+			}
+		case 8: // its token comes, and no name says where it is
+			if len(found) > 0 {
+				_, err = found[r.IntN(len(found))].GetAttr(bg, nil)
+				if errors.Is(err, syscall.ESTALE) {
+					err = nil
+				}
+			}
+		}
+		if surprising(err) {
+			t.Fatal(err)
+		}
+		for _, f := range []*FS{a, b} {
+			if err := f.misplaced(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// misplaced says which objects whose tokens are held have names where f does not look for them.
+func (f *FS) misplaced() (err error) {
+	if f.plain != nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, dir := range f.nodes {
+		if dir.ents == nil || f.holder.Mode(id) == tokens.None {
+			continue
+		}
+		for _, x := range dir.ents.list {
+			if x == nil || f.holder.Mode(x.id) == tokens.None || f.nodes[x.id] == nil {
+				continue
+			}
+			known := f.parentsOf(x.id)
+			if !slices.Contains(known, id) && !slices.Contains(known, order.Somewhere) {
+				err = errors.Join(err, fmt.Errorf("%q, object %d, is in directory %d, and looked for in %d", x.name, x.id, id, known))
+			}
+		}
+	}
+	return err
 }
 
 // TestBelowByAnyName: a rename of a directory comes after what is pending on a file of several names below it,

@@ -229,7 +229,7 @@ func (n *node) dropUp(dir uint64, names uint64) {
 	case names == uint64(len(n.up)) && !n.upOld:
 		n.up = slices.DeleteFunc(n.up, func(d uint64) bool { return d == dir })
 	default:
-		n.upOld = true
+		n.upOld = n.fs.opt.Mutant != mutantOldPlaces
 	}
 	n.fs.log.Moved(n.id)
 }

@@ -20,6 +20,7 @@ const (
 	mutantIgnoreReads   = "ignoreReads"
 	mutantUnbounded     = "unbounded"
 	mutantGhosts        = "ghosts"
+	mutantOldPlaces     = "oldPlaces"
 	mutantResendBlind   = "resendBlind"
 	mutantServeOver     = "serveOver"
 	mutantNoReclaim     = "noReclaim"

@@ -24,7 +24,8 @@ func surprising(err error) bool {
 }
 
 // TestStress: caches and a plain client do everything to the same few objects at once. Nothing hangs, nothing is
-// lost, no error comes that a local file system would not give, and in the end all see the same.
+// lost, no error comes that a local file system would not give, each knows where the objects lie whose tokens it has, and in the
+// end all see the same.
 func TestStress(t *testing.T) {
 	w := newWorld(t)
 	caches := []*FS{
@@ -48,6 +49,10 @@ func TestStress(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(c), uint64(g)))
 				for i := range 100 {
 					if err := stressStep(ctx, f, r, fmt.Sprintf("%d.%d.%d", c, g, i)); surprising(err) {
+						errs <- fmt.Errorf("client %d: %w", c, err)
+						return
+					}
+					if err := f.misplaced(); err != nil {
 						errs <- fmt.Errorf("client %d: %w", c, err)
 						return
 					}
