@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
@@ -273,6 +274,87 @@ func TestBreaks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestBreaksUnderLoad: connections that break again and again, anywhere, beneath clients that do everything to the same few
+// objects: no error comes that a local file system would not give, nothing is lost, and in the end all see the same.
+func TestBreaksUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	steps := 30
+	if os.Getenv("ECHO9_FULL") != "" {
+		steps = 1500
+	}
+	var mu sync.Mutex
+	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 5))
+	var calm atomic.Bool
+	dial := func(ctx context.Context) (*p9client.Conn, error) {
+		nc, err := w.dial()
+		if err != nil {
+			return nil, err
+		}
+		mu.Lock()
+		at := breakAt{15 + r.IntN(150), r.IntN(2) == 0, r.IntN(2) == 0}
+		mu.Unlock()
+		if !calm.Load() {
+			nc = &brittle{Conn: nc, at: at}
+		}
+		return p9client.NewConn(ctx, nc, p9client.Options{Extension: true})
+	}
+	ctx, cancel := context.WithTimeout(bg, 5*time.Minute)
+	defer cancel()
+	var clients []*FS
+	for range 3 {
+		conn, err := p9client.NewConn(bg, w.pipe(), p9client.Options{Extension: true})
+		ok(t, err)
+		f, err := OpenConn(bg, conn, Options{WriteBehind: 20 * time.Millisecond, Logf: t.Logf, Cred: processCred(), Dial: dial})
+		ok(t, err)
+		defer f.Close(bg)
+		conn.Close() // it begins with a break
+		clients = append(clients, f)
+	}
+	for i := range 3 {
+		ok(t, clients[0].Mkdir(ctx, fmt.Sprintf("d%d", i), 0o777))
+	}
+	var wg sync.WaitGroup
+	for c, f := range clients {
+		for g := range 2 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				r := rand.New(rand.NewPCG(uint64(c), uint64(g)))
+				for i := range steps {
+					if err := stressStep(ctx, f, r, fmt.Sprintf("%d.%d.%d", c, g, i)); surprising(err) {
+						t.Errorf("client %d, step %d: %v", c, i, err)
+						return
+					}
+				}
+			}()
+		}
+	}
+	wg.Wait()
+	calm.Store(true)
+	breaks := 0
+	for i, f := range clients {
+		if err := f.Sync(ctx); err != nil {
+			t.Errorf("client %d: %v", i, err)
+		}
+		if s := f.Status(); s.Lost > 0 {
+			t.Errorf("client %d lost %d updates: %v", i, s.Lost, f.Events())
+		}
+		for _, e := range f.Events() {
+			if strings.Contains(e.Text, "broken") {
+				breaks++
+			}
+		}
+	}
+	want := dump(t, w.direct())
+	for i, f := range clients {
+		same(t, fmt.Sprintf("view of client %d", i), dump(t, f), want)
+	}
+	if breaks < 4 { // three are there from the start
+		t.Errorf("only %d breaks", breaks)
+	}
+	t.Logf("%d breaks", breaks)
 }
 
 // TestBreaksMutant: a client that does not ask which cut was applied last is found out.

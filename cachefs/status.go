@@ -64,6 +64,8 @@ type Status struct {
 	Landed   int   `json:"landed"`
 	Recalls  int   `json:"recalls"`
 	Lost     int   `json:"lost"`
+	// Away is since when the server has not answered, so that there is no connection or no lease.
+	Away time.Duration `json:"away_ns,omitempty"`
 	// Error is why nothing works any more, if so.
 	Error  string  `json:"error,omitempty"`
 	Events []Event `json:"events,omitempty"`
@@ -163,6 +165,9 @@ func (f *FS) Status() Status {
 	if total.Ops > 0 {
 		s.Oldest = time.Duration(now - total.Oldest)
 	}
+	if f.downAt != 0 {
+		s.Away = time.Duration(now - f.downAt)
+	}
 	if f.dead != nil {
 		s.Error = f.dead.Error()
 	}
@@ -200,6 +205,9 @@ func (s Status) String() string {
 		s.Tokens, s.Objects, s.CachedBytes, s.CacheLimit, s.Lease.Round(time.Millisecond), s.Session)
 	fmt.Fprintf(&b, "so far   %d updates, sent as %d records in %d cuts, %d recalls, %d messages, %d updates lost\n",
 		s.Updates, s.Records, s.Cuts, s.Recalls, s.Messages, s.Lost)
+	if s.Away > 0 && s.Error == "" {
+		fmt.Fprintf(&b, "away     the server, for %v: what is not held waits, and without a lease everything\n", s.Away.Round(time.Millisecond))
+	}
 	if s.Error != "" {
 		fmt.Fprintf(&b, "broken   %s\n", s.Error)
 	}
