@@ -65,7 +65,7 @@ func (t *torture) fault() {
 			wheel = append(wheel, slices.Repeat([]*injection{in}, in.weight)...)
 		}
 	}
-	in, i := wheel[t.rng.IntN(len(wheel))], t.rng.IntN(t.o.clients)
+	in, i := wheel[t.rng.IntN(len(wheel))], t.rng.IntN(len(t.clients))
 	t.noteFault(in.name)
 	t.o.logf("%s %d", in.name, i)
 	in.do(t, i)
@@ -110,8 +110,8 @@ func (t *torture) killOnly(i int) {
 }
 
 func (t *torture) again(i int) {
-	if err := t.mount(i); err != nil {
-		t.bad("mounting again: %v", err)
+	if err := t.begin(i); err != nil {
+		t.bad("client %d does not begin again: %v", i, err)
 	}
 }
 

@@ -67,6 +67,9 @@ func torment() int {
 	fmt.Printf("seed %d, for %v, in %s\n", o.seed, o.length, dir)
 	t, err := prepare(o)
 	if err != nil {
+		if t != nil {
+			t.end()
+		}
 		return fail(err)
 	}
 	t.run()

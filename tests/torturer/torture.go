@@ -112,7 +112,7 @@ func prepare(o options) (*torture, error) {
 	if t.export == "" {
 		t.export = filepath.Join(o.dir, "export")
 	}
-	t.clients = make([]atomic.Pointer[client], o.clients)
+	t.clients = make([]atomic.Pointer[client], o.clients+1) // the last one is no mount, but an echo9 cache
 	for i := range o.clients {
 		w := &worker{t: t, n: i, tree: mounted(filepath.Join(o.dir, fmt.Sprint("mnt", i))), rng: rand.New(rand.NewPCG(o.seed, uint64(i)))}
 		if err := os.MkdirAll(string(w.tree), 0o755); err != nil {
@@ -136,14 +136,14 @@ func prepare(o options) (*torture, error) {
 	if err := t.serve(); err != nil {
 		return nil, err
 	}
-	for i := range o.clients {
+	for i := range t.clients {
 		p, err := faultproxy.New(t.addr)
 		if err != nil {
-			return nil, err
+			return t, err
 		}
 		t.proxies = append(t.proxies, p)
-		if err := t.mount(i); err != nil {
-			return nil, err
+		if err := t.begin(i); err != nil {
+			return t, err
 		}
 	}
 	return t, nil
@@ -184,10 +184,20 @@ func (t *torture) serve() error {
 	return nil
 }
 
-// mount begins a life of client i.
-func (t *torture) mount(i int) error {
-	p, err := spawn("is mounted on", t.o.echo9, "mount", "-v", "--write-behind", "700ms", "--spool", filepath.Join(t.o.dir, fmt.Sprint("spool", i)),
-		"--connect-timeout", "50s", dial(t.proxies[i].Addr()), string(t.workers[i].tree))
+// socket is where the echo9 cache listens.
+func (t *torture) socket() string { return filepath.Join(t.o.dir, "cache.sock") }
+
+// begin begins a life of client i.
+func (t *torture) begin(i int) error {
+	says, args := "is mounted on", []string{t.o.echo9, "mount"}
+	if i == t.o.clients {
+		says, args = "try: ", []string{t.o.echo9, "cache", "--listen", "unix!" + t.socket()}
+	}
+	args = append(args, "-v", "--write-behind", "700ms", "--spool", filepath.Join(t.o.dir, fmt.Sprint("spool", i)), "--connect-timeout", "50s", dial(t.proxies[i].Addr()))
+	if i < t.o.clients {
+		args = append(args, string(t.workers[i].tree))
+	}
+	p, err := spawn(says, args...)
 	if err != nil {
 		return err
 	}
@@ -232,18 +242,20 @@ func (t *torture) run() {
 		viewer := &worker{t: t, n: w.n, tree: w.tree, rng: rand.New(rand.NewPCG(t.o.seed, uint64(100+w.n)))}
 		t.wg.Go(viewer.run)
 	}
-	direct := &plain{addr: dial(t.addr)}
-	t.wg.Go(func() {
-		r := rand.New(rand.NewPCG(t.o.seed, 77))
-		for {
-			select {
-			case <-t.done:
-				return
-			case <-time.After(time.Duration(10+r.IntN(60)) * time.Millisecond):
+	plains := []*plain{{addr: dial(t.addr)}, {addr: "unix!" + t.socket()}}
+	for n, p := range plains {
+		r := rand.New(rand.NewPCG(t.o.seed, uint64(77+n)))
+		t.wg.Go(func() {
+			for {
+				select {
+				case <-t.done:
+					return
+				case <-time.After(time.Duration(10+r.IntN(60)) * time.Millisecond):
+				}
+				t.look(p, t.cells[r.IntN(len(t.cells))], nil, nil)
 			}
-			t.look(direct, t.cells[r.IntN(len(t.cells))], nil, nil)
-		}
-	})
+		})
+	}
 	end := time.Now().Add(t.o.length)
 	for round := 0; time.Now().Before(end) && len(t.wrongs()) < 20; round++ {
 		for range 8 {
@@ -258,9 +270,9 @@ func (t *torture) run() {
 	}
 	close(t.done)
 	t.wg.Wait()
-	direct.mu.Lock()
-	direct.close()
-	direct.mu.Unlock()
+	for _, p := range plains {
+		p.close()
+	}
 }
 
 func (t *torture) wrongs() []string {
@@ -336,7 +348,7 @@ func (t *torture) settle() {
 	t.lost = nil
 	t.mu.Unlock()
 	told := map[*client]bool{}
-	for i := range t.clients {
+	for i := range t.workers {
 		c := t.clients[i].Load()
 		if n := t.losses(c); n > c.told {
 			c.told, told[c] = n, true
@@ -395,7 +407,9 @@ func (t *torture) end() {
 	for i := range t.clients {
 		if c := t.clients[i].Load(); c != nil {
 			c.proc.stop()
-			_ = syscall.Unmount(string(t.workers[i].tree), syscall.MNT_DETACH)
+			if i < t.o.clients {
+				_ = syscall.Unmount(string(t.workers[i].tree), syscall.MNT_DETACH)
+			}
 		}
 	}
 	for _, p := range t.proxies {
