@@ -235,8 +235,11 @@ func (a *Authority) recordMissed(ids []uint64) {
 		record = nil
 	}
 	for _, id := range ids {
-		if s := a.sessions[id]; s != nil && s.missed == 0 {
-			s.missed = a.cfg.Epoch
+		if s := a.sessions[id]; s != nil {
+			s.recovered = false // what is recorded now comes after
+			if s.missed == 0 {
+				s.missed = a.cfg.Epoch
+			}
 		}
 	}
 	a.durably(func(err error) {
@@ -292,13 +295,28 @@ func (a *Authority) someoneWaits() {
 // reclaiming tells whether the session, of an earlier life of the server, has not said that it has reclaimed all.
 func (s *session) reclaiming() bool { return s.restored && !s.completed }
 
+// completes has it on record that a session which missed a grace period has reclaimed now what it wants, before it is told so: from then on
+// its lease counts, and after another crash it has to be awaited. mu is held, and not while that is written.
+func (a *Authority) completes(s *session) error {
+	for s.reclaiming() && s.missed != 0 && !s.recovered && a.mutant != mutantNoRecord {
+		a.unlock(nil)
+		err := a.recorded(stable.Record{Kind: stable.Completed, Session: s.id})
+		a.mu.Lock()
+		if err != nil {
+			return fmt.Errorf("record that session %d has reclaimed all: %w", s.id, err)
+		}
+		s.recovered = true
+	}
+	return nil
+}
+
 // completed: the session will reclaim nothing more. mu is held.
 func (a *Authority) completed(s *session) {
 	if s.reclaiming() {
 		s.completed = true
 		s.locks = a.grace && s.missed == 0
 		if s.missed != 0 {
-			s.missed = 0
+			s.missed, s.recovered = 0, false
 			a.note(stable.Record{Kind: stable.Completed, Session: s.id})
 		}
 	}
@@ -331,8 +349,14 @@ func (a *Authority) deliverReclaim(x *ask, m *wire.Tgrant) {
 	}
 	a.mu.Lock()
 	defer a.unlock(nil)
-	reply.Lease = a.lease(x.s)
 	s := x.s
+	if m.Flags&wire.GrantReclaimComplete != 0 {
+		if err := a.completes(s); err != nil {
+			a.giveUp(x, err)
+			return
+		}
+	}
+	reply.Lease = a.lease(s)
 	if !a.sent(x, reply) {
 		return
 	}

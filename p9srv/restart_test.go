@@ -177,6 +177,48 @@ func TestLateReclaim(t *testing.T) {
 	wantModes(t, "after it had completed late", a.reclaim(-int(y)), 2)
 }
 
+// completesLate: a misses a grace period, comes back, and says that it has reclaimed all while the store stalls. It tells whether
+// a is answered before that is on record: then its lease would count, and after another crash nobody would wait for it.
+func completesLate(t *testing.T, mut mutant) (early bool) {
+	l := newLives(t, AuthorityConfig{})
+	x := l.fs.put("x", "")
+	a := l.client("a")
+	a.grant(writeElem(x))
+	l.restart()
+	l.graceOver()
+	a.comeBack()
+	wantModes(t, "late", a.reclaim(-int(x)), 2)
+	l.a.mutant = mut
+	l.set(true, nil)
+	said := make(chan wire.Message, 1)
+	go func() { said <- a.do(&wire.Tgrant{Flags: wire.GrantReclaimComplete}) }()
+	select {
+	case <-said:
+		return true
+	case <-time.After(100 * time.Millisecond):
+	}
+	l.set(false, nil)
+	if m, ok := (<-said).(*wire.Rgrant); !ok {
+		t.Errorf("when it is on record, it is answered with %v", m)
+	}
+	l.restart()
+	if !l.a.inGrace() {
+		t.Error("nobody waits for a session that had completed its reclaims")
+	}
+	a.comeBack()
+	wantModes(t, "in the next life", a.reclaim(-int(x)), 2)
+	return false
+}
+
+func TestLateCompletionIsDurable(t *testing.T) {
+	if completesLate(t, mutantNone) {
+		t.Error("who has reclaimed late is told so before that is on record")
+	}
+	if !completesLate(t, mutantNoRecord) {
+		t.Error("an answer that does not wait for the record does not show")
+	}
+}
+
 // missedAndGranted: a misses a grace period, another gets what it had and gives it back, and the server dies again. It
 // tells whether a reclaims it then.
 func missedAndGranted(t *testing.T, mut mutant) bool {

@@ -46,6 +46,7 @@ type session struct {
 	restored  bool
 	completed bool          // it has reclaimed all that it wants
 	missed    uint64        // the first epoch whose grace period it missed
+	recovered bool          // it missed a grace period, and it is on record that it has reclaimed since what it wants
 	unsure    bool          // for whom it may act has to be found out anew, from
 	wish      wire.Tsession // what it wished for
 

@@ -45,6 +45,9 @@ func (r *request) tgrant() error {
 		}
 		a.heard(s)
 		if m.Flags&wire.GrantReclaimComplete != 0 {
+			if err := a.completes(s); err != nil {
+				return err
+			}
 			a.completed(s)
 		}
 		r.reply = &wire.Rgrant{Lease: a.lease(s)}

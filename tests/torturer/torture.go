@@ -114,7 +114,7 @@ func prepare(o options) (*torture, error) {
 	}
 	t.clients = make([]atomic.Pointer[client], o.clients+1) // the last one is no mount, but an echo9 cache
 	for i := range o.clients {
-		w := &worker{t: t, n: i, tree: mounted(filepath.Join(o.dir, fmt.Sprint("mnt", i))), rng: rand.New(rand.NewPCG(o.seed, uint64(i)))}
+		w := &worker{t: t, n: i, tree: mounted(filepath.Join(o.dir, fmt.Sprint("mnt", i))), rest: 8, rng: rand.New(rand.NewPCG(o.seed, uint64(i)))}
 		if err := os.MkdirAll(string(w.tree), 0o755); err != nil {
 			return nil, err
 		}
@@ -239,7 +239,7 @@ func (t *torture) run() {
 	for _, w := range t.workers {
 		t.wg.Go(w.run)
 		// Somebody else only looks there: who writes waits for the server now and then.
-		viewer := &worker{t: t, n: w.n, tree: w.tree, rng: rand.New(rand.NewPCG(t.o.seed, uint64(100+w.n)))}
+		viewer := &worker{t: t, n: w.n, tree: w.tree, rest: 40, rng: rand.New(rand.NewPCG(t.o.seed, uint64(100+w.n)))}
 		t.wg.Go(viewer.run)
 	}
 	plains := []*plain{{addr: dial(t.addr)}, {addr: "unix!" + t.socket()}}

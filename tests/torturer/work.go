@@ -33,6 +33,7 @@ type worker struct {
 	rng   *rand.Rand
 
 	at     *cell      // where one who only looks does so for a while
+	rest   int        // milliseconds that it rests at most between two things
 	idle   sync.Mutex // held while it works
 	unsure bool       // its cells may be in an earlier state than it left them in
 }
@@ -47,7 +48,7 @@ func (w *worker) run() {
 		w.idle.Lock()
 		w.step()
 		w.idle.Unlock()
-		time.Sleep(time.Duration(w.rng.IntN(16)) * time.Millisecond)
+		time.Sleep(time.Duration(w.rng.IntN(w.rest)) * time.Millisecond)
 	}
 }
 
