@@ -262,7 +262,7 @@ func (w *world) do(o *tokens.Output, all []tokens.Output) {
 	case tokens.OutDenied:
 		if r := s.reqs[o.Req]; r != nil {
 			delete(s.reqs, o.Req)
-			w.reply(r.conn, k, message{kind: msgDenied, tag: r.tag, sent: r.sent})
+			r.conn.toClient(message{kind: msgDenied, tag: r.tag, sent: r.sent}) // Rlerror carries no lease
 		}
 	case tokens.OutRecall:
 		if cn := s.conns[k]; cn != nil {

@@ -42,10 +42,10 @@ type client struct {
 	n     int
 	proc  *process
 	dead  atomic.Bool
-	died  time.Time // once dead
-	told  int       // losses that it had reported when all was last at rest
-	seen  int       // and when its cells were last looked at
-	fresh bool      // its cells were not looked at: those before it may have lost something
+	died  time.Time    // once dead
+	told  int64        // losses that it had reported when all was last at rest
+	seen  atomic.Int64 // and when its cells were last looked at
+	fresh atomic.Bool  // its cells were not looked at: those before it may have lost something
 }
 
 func name(c *client) string {
@@ -204,18 +204,20 @@ func (t *torture) begin(i int) error {
 	t.mu.Lock()
 	t.logs = append(t.logs, p)
 	t.mu.Unlock()
-	t.clients[i].Store(&client{n: i, proc: p, fresh: true})
+	c := &client{n: i, proc: p}
+	c.fresh.Store(true)
+	t.clients[i].Store(c)
 	return nil
 }
 
 // losses asks a mount how many updates it has lost.
-func (t *torture) losses(c *client) int {
+func (t *torture) losses(c *client) int64 {
 	if t.o.deaf {
 		return 0
 	}
 	out, _ := exec.Command(t.o.echo9, "status", "--json", string(t.workers[c.n].tree)).Output()
 	var s struct {
-		Status struct{ Lost int }
+		Status struct{ Lost int64 }
 	}
 	if json.Unmarshal(out, &s) != nil {
 		return 0
@@ -225,7 +227,7 @@ func (t *torture) losses(c *client) int {
 
 // retriable reports whether a mount may fail like that just now.
 func (t *torture) retriable(c *client, err error) bool {
-	return c.dead.Load() || t.losses(c) > c.seen || errors.Is(err, syscall.ENOSPC) && t.filled.Load()
+	return c.dead.Load() || t.losses(c) > c.seen.Load() || errors.Is(err, syscall.ENOSPC) && t.filled.Load()
 }
 
 // serverTrouble reports whether a plain client may fail like that: its connection, or its server, is gone.
@@ -320,7 +322,7 @@ func (t *torture) rest() {
 	for _, c := range t.cells {
 		owner := t.clients[c.owner].Load()
 		n, err := state(direct, c)
-		if err != nil && errors.As(err, new(*gap)) && t.losses(owner) > owner.seen {
+		if err != nil && errors.As(err, new(*gap)) && (owner.fresh.Load() || t.losses(owner) > owner.seen.Load()) {
 			t.workers[c.owner].unsure = true
 			continue
 		}

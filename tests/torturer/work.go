@@ -91,7 +91,7 @@ func (w *worker) failed(c *client, what string, err error) {
 		w.t.count(&w.t.cutOff, 1) // its daemon was killed
 	case errors.Is(err, syscall.ENOSPC) && w.t.filled.Load():
 		w.t.count(&w.t.full, 1)
-	case w.t.losses(c) > c.seen:
+	case w.t.losses(c) > c.seen.Load():
 		w.t.count(&w.t.told, 1) // and so of what is built on it
 	default:
 		w.t.bad("%s: %v", what, err)
@@ -161,7 +161,7 @@ func (w *worker) resync() bool {
 	for _, c := range w.cells {
 		n, err := state(w.tree, c)
 		var gap *gap
-		if errors.As(err, &gap) && (seen > client.seen || client.fresh) {
+		if errors.As(err, &gap) && (seen > client.seen.Load() || client.fresh.Load()) {
 			n, err = gap.last, nil
 		}
 		if err != nil {
@@ -182,7 +182,8 @@ func (w *worker) resync() bool {
 		}
 	}
 	if len(w.cells) > 0 {
-		client.seen, client.fresh = seen, false
+		client.seen.Store(seen)
+		client.fresh.Store(false)
 	}
 	return true
 }
@@ -204,6 +205,9 @@ func (w *worker) mendLog(c *cell, n int) error {
 		if err := os.Remove(filepath.Join(string(w.tree), c.path, fmt.Sprint(old))); err != nil {
 			return err
 		}
+	}
+	if err := syncDir(filepath.Join(string(w.tree), c.path)); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	c.base = n + 1
@@ -236,6 +240,8 @@ const staleTries = 2
 
 // look has somebody look at a cell, and judges what is shown. w, by is who looks by a mount; nil: nobody who updates.
 func (t *torture) look(tr tree, c *cell, w *worker, by *client) {
+	owner := t.clients[c.owner].Load()
+	fresh, seen := owner.fresh.Load(), owner.seen.Load()
 	floor := c.floorAt(time.Now().Add(-tr.allowed()))
 	n, err := state(tr, c)
 	for tries := 0; errors.Is(err, syscall.ESTALE) && tries < staleTries; tries++ {
@@ -245,10 +251,9 @@ func (t *torture) look(tr tree, c *cell, w *worker, by *client) {
 	}
 	t.count(&t.reads, 1)
 	var path *fs.PathError
-	owner := t.clients[c.owner].Load()
 	switch {
 	case err == nil:
-	case errors.As(err, new(*gap)) && (owner.fresh || t.losses(owner) > owner.seen):
+	case errors.As(err, new(*gap)) && (fresh || owner.dead.Load() || t.losses(owner) > seen):
 		t.count(&t.told, 1)
 		return
 	case w == nil && (!errors.As(err, &path) && t.serverTrouble(err)):
