@@ -66,6 +66,10 @@ func (t *torture) fault() {
 		}
 	}
 	in, i := wheel[t.rng.IntN(len(wheel))], t.rng.IntN(len(t.clients))
+	if len(t.o.first) > 0 {
+		k := slices.IndexFunc(injections, func(in injection) bool { return in.name == t.o.first[0] })
+		in, t.o.first = &injections[k], t.o.first[1:]
+	}
 	t.noteFault(in.name)
 	t.o.logf("%s %d", in.name, i)
 	in.do(t, i)

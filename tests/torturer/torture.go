@@ -31,6 +31,7 @@ type options struct {
 	lease   time.Duration
 	without []string // kinds of faults that are left out
 	only    []string // if any, others are left out
+	first   []string // kinds that come first, in this order
 	long    float64  // faults last for so many leases at least
 	logf    func(format string, args ...any)
 	restore bool // the server comes back with an older state: a mutant of the surroundings
@@ -193,7 +194,7 @@ func (t *torture) begin(i int) error {
 	if i == t.o.clients {
 		says, args = "try: ", []string{t.o.echo9, "cache", "--listen", "unix!" + t.socket()}
 	}
-	args = append(args, "-v", "--write-behind", "700ms", "--spool", filepath.Join(t.o.dir, fmt.Sprint("spool", i)), "--connect-timeout", "50s", dial(t.proxies[i].Addr()))
+	args = append(args, "-v", "--write-behind", "1500ms", "--spool", filepath.Join(t.o.dir, fmt.Sprint("spool", i)), "--connect-timeout", "50s", dial(t.proxies[i].Addr()))
 	if i < t.o.clients {
 		args = append(args, string(t.workers[i].tree))
 	}
@@ -362,10 +363,10 @@ func (t *torture) settle() {
 			t.count(&t.lostTold, 1)
 		case l.by.dead.Load() && t.spooled(l.by):
 			t.count(&t.lostTold, 1)
+		case l.by.dead.Load() && t.deathReported(l.by, l.by.died.Sub(l.at) >= noticeTime):
+			t.count(&t.lostDied, 1)
 		case l.by.dead.Load() && l.by.died.Sub(l.at) < noticeTime:
 			t.count(&t.lostAtOnce, 1)
-		case l.by.dead.Load() && t.deathReported(l.by):
-			t.count(&t.lostDied, 1)
 		default:
 			t.count(&t.lostUntold, 1)
 			t.bad("lost, and nobody was told: update %d of %s by %s, made %v before it was found out", l.n, l.cell.path, name(l.by), l.when.Sub(l.at))
@@ -381,8 +382,8 @@ func (t *torture) spooled(c *client) bool {
 	return !t.o.deaf && strings.Contains(c.proc.said(), "lost: ")
 }
 
-// deathReported reports whether a server has named the client as one that died, or was away too long, with work pending.
-func (t *torture) deathReported(c *client) bool {
+// deathReported reports whether a server has named the client as one that died, or was away too long, with work pending; if it must, that is waited for.
+func (t *torture) deathReported(c *client, must bool) bool {
 	if t.o.deaf {
 		return false
 	}
@@ -396,7 +397,7 @@ func (t *torture) deathReported(c *client) bool {
 				return true
 			}
 		}
-		if time.Now().After(end) {
+		if !must || time.Now().After(end) {
 			return false
 		}
 	}

@@ -46,9 +46,10 @@ func TestTorture(t *testing.T) {
 	if need.Full() {
 		length, seeds = 5*time.Minute, 10
 	}
+	firsts := [][]string{{"kill-server", "stop-client", "kill-client", "half-open", "kill-server", "at-message", "full-disk"}, {"partition", "stop-server", "kill-client", "cut", "kill-server"}}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			tt, wrong := tormented(t, options{seed: uint64(seed), length: length, export: loopfs.Ext4(t, 64)})
+			tt, wrong := tormented(t, options{seed: uint64(seed), length: length, export: loopfs.Ext4(t, 64), first: firsts[seed%len(firsts)]})
 			for _, s := range wrong {
 				t.Error(s)
 			}
@@ -76,7 +77,7 @@ func TestMutants(t *testing.T) {
 		{name: "a server that comes back with an older tree", o: options{restore: true, only: []string{"kill-server"}}, want: "acknowledged"},
 		{name: "losses that nobody hears of", o: options{deaf: true, only: []string{"partition"}, long: 2}, want: "", full: true},
 		{name: "a client that answers nothing from the server when it is asked for its tokens", cache: "skipRecall", o: options{only: []string{"cut"}}, want: "", full: true},
-		{name: "a client that serves past its lease", cache: "serveOver", o: options{only: []string{"partition"}, long: 4}, want: "stale"},
+		{name: "a client that serves past its lease", cache: "serveOver", o: options{only: []string{"partition"}, long: 4}, want: "stale", full: true},
 	} {
 		if m.full && !need.Full() {
 			continue
