@@ -349,9 +349,21 @@ func TestHalfOpen(t *testing.T) {
 	ok(t, a.Close(bg))
 }
 
-// TestLocksLost: with a file lock that was lost goes all that was done since it was taken, on whatever file; not what was done before.
+// TestLocksLost: with a file lock that was lost goes all that was done since it was taken, on whatever file; not what was done
+// before. The client hears of it when it connects again, or on the connection that it has, when a cut is fenced.
 func TestLocksLost(t *testing.T) {
-	w := newWorld(t, shortLease)
+	t.Run("cut off", func(t *testing.T) { testLocksLost(t, false) })
+	t.Run("fenced", func(t *testing.T) { testLocksLost(t, true) })
+}
+
+func testLocksLost(t *testing.T, fenced bool) {
+	var skew atomic.Int64
+	w := newWorld(t, shortLease, func(c *p9srv.AuthorityConfig) {
+		c.Clock = func() int64 { return boottime.Now() + skew.Load() }
+		if fenced {
+			c.Lease = 20 * time.Second
+		}
+	})
 	a, l := w.lined()
 	cred := processCred()
 	for _, name := range []string{"lock", "data", "other"} {
@@ -378,8 +390,11 @@ func TestLocksLost(t *testing.T) {
 	_, err = d.WriteAt(bg, []byte(" under the lock"), 6)
 	ok(t, err)
 	ok(t, a.WriteFile(bg, "other", []byte("under the lock"), 0o644))
-	l.down()
-
+	if fenced {
+		skew.Store(int64(time.Minute)) // the lease is over there, and the client does not know
+	} else {
+		l.down()
+	}
 	b := w.cache()
 	o2, lock2 := lockOn(b)
 	until(t, "b has the lock", func() bool {
@@ -387,9 +402,16 @@ func TestLocksLost(t *testing.T) {
 		ok(t, err)
 		return st == wire.LockSuccess
 	})
-	l.up()
-	until(t, "a knows", func() bool { return hasEvent(a, "a file lock of object") })
-	fails(t, a.Sync(bg), syscall.EIO)
+	if fenced {
+		fails(t, a.Sync(bg), syscall.EIO)
+	} else {
+		l.up()
+		until(t, "a knows", func() bool { return hasEvent(a, "a file lock of object") })
+		fails(t, a.Sync(bg), syscall.EIO)
+	}
+	if !hasEvent(a, "a file lock of object") || fenced && hasEvent(a, "broken") {
+		t.Errorf("events: %v", a.Events())
+	}
 	ok(t, a.Sync(bg))
 	hasContent(t, w.direct(), "data", "before")
 	if got, err := w.direct().ReadFile(bg, "other"); err != nil || strings.Contains(string(got), "under") {

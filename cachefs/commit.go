@@ -140,7 +140,7 @@ func (f *FS) commitLoop() {
 			return
 		}
 		next := time.Hour
-		if f.online {
+		if f.online && !f.wantResume {
 			var b *batch
 			if b, next = f.nextBatch(); b != nil {
 				f.commit(b) // unlocks
