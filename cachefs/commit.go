@@ -328,6 +328,9 @@ func (f *FS) settleCuts(lastCut uint64) {
 		f.ahead = nil
 	}
 	f.nextCut = lastCut + 1
+	if f.restoring != nil {
+		f.restore(lastCut)
+	}
 	if s == nil || s.settled {
 		return
 	}

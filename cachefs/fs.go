@@ -65,6 +65,7 @@ type FS struct {
 	epoch      uint64         // of the server
 
 	committing
+	journaling
 	revokers []func(context.Context, []p9srv.Revocation)
 	returns  []wire.ReturnElem // collected by settle
 	// unreturned are the Treturns without an answer.
@@ -112,6 +113,16 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 	if !conn.Ext() {
 		return nil, fmt.Errorf("the server does not speak %s: %w", wire.ExtVersion, syscall.EPROTONOSUPPORT)
 	}
+	fs := newFS(conn, o)
+	if err := fs.openSession(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return fs, nil
+}
+
+// newFS makes an FS without a session.
+func newFS(conn *p9client.Conn, o Options) *FS {
 	fs := &FS{
 		opt: o.withDefaults(), conn: conn,
 		kick: make(chan struct{}, 1), renew: make(chan struct{}, 1), ended: make(chan struct{}),
@@ -125,14 +136,10 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 		fs.log = order.NewBroken(fs.opt.Order)
 	}
 	fs.log.Locate(fs.parentsOf)
-	fs.log.Watch = fs.opt.Hooks.Issued
+	fs.journal()
 	fs.idle.init()
 	fs.committing.init()
-	if err := fs.openSession(ctx); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return fs, nil
+	return fs
 }
 
 // Cached tells whether the server knows the extension; if not, nothing is cached.

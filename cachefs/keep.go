@@ -201,6 +201,10 @@ func (f *FS) keepRest() {
 	if len(sent) > 0 {
 		cause = spool.Doubt
 	}
+	if len(ops) > 0 && f.opt.Backlog != nil && !f.unkept {
+		f.event("%d updates are in the backlog: they are sent when this is started again in the same way", len(ops))
+		return
+	}
 	if len(ops) > 0 {
 		f.stats.lost += len(ops)
 		f.keep(ops, loss{cause: cause, reason: f.dead.Error(), sent: sent})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"echo9/cachefs/backlog"
 	"echo9/cachefs/order"
 	"echo9/cachefs/spool"
 	"echo9/internal/boottime"
@@ -95,6 +96,9 @@ type Options struct {
 	// Soft is how long an operation waits while the server is away and the lease is over, before it fails with EIO; 0: for ever,
 	// or until its context ends.
 	Soft time.Duration
+	// Backlog, if any, has all that is pending before operations return, for Recover: it must be empty. Place is where the tree is offered.
+	Backlog *backlog.Store
+	Place   string
 	// Spool keeps what is lost, with its bytes; nil: nothing is kept. Server is what the entries say where it was to go.
 	Spool  *spool.Store
 	Server string

@@ -43,7 +43,7 @@ func (f *FS) resume(ctx context.Context, conn *p9client.Conn) error {
 	same := f.pause(conn)
 	f.mu.Lock()
 	t := &wire.Tsession{
-		Flags: wire.SessionResume | wire.SessionAnyUser, Client: f.client, Secret: f.secret,
+		Flags: wire.SessionResume | f.wishes(), Client: f.client, Secret: f.secret,
 		Epoch: f.epoch, LastCut: f.nextCut - 1, Aname: f.opt.Aname, Name: f.opt.Name,
 	}
 	lost := f.stats.lost
@@ -59,6 +59,9 @@ func (f *FS) resume(ctx context.Context, conn *p9client.Conn) error {
 		return &refusedSession{fmt.Errorf("it is another user's, or another tree: %w", syscall.ESTALE)}
 	}
 	s.alive()
+	if err := f.saveBacklog(); err != nil {
+		return err
+	}
 	if !same {
 		if err := f.bindRoot(context.Background(), conn); err != nil {
 			return err
@@ -123,6 +126,9 @@ func (f *FS) resumed(s *resumption) {
 	flying := f.flying
 	f.settleCuts(r.LastCut)
 	f.number, f.epoch = r.Session, r.Epoch
+	if f.restoring != nil {
+		f.session.Lease, f.session.MaxCutBytes, f.session.MaxCutRecords = r.Lease, r.MaxCutBytes, r.MaxCutRecords
+	}
 	f.setTime(r.Time)
 	switch {
 	case s.forgotten:
@@ -135,6 +141,13 @@ func (f *FS) resumed(s *resumption) {
 	}
 	f.lostTokens(r.Lost)
 	f.leased(s.sent, r.Lease)
+	if s.restarted || s.forgotten {
+		f.noteSession()
+	}
+	if s.forgotten {
+		f.ranges = nil
+		f.noteRange(f.ids.First, f.ids.Count, f.ids.Gen)
+	}
 }
 
 // lostTokens takes in what went to others while the session was away. Called with f.mu held.
@@ -170,6 +183,9 @@ func (f *FS) forgotten(flying *sending, r *wire.Rsession) {
 		for _, seq := range flying.seqs {
 			why.sent[seq] = true
 		}
+	}
+	if len(f.sentBefore) > 0 {
+		why.cause, why.sent = spool.Doubt, f.sentBefore
 	}
 	for _, t := range f.holder.Held(nil) {
 		f.holder.Lost(t.ID, tokens.None)

@@ -77,6 +77,7 @@ func (f *FS) sendParts(s *sending, n int) {
 // them in with several goroutines) and refuses the whole cut then: nothing of it was applied, and it goes once more,
 // each part after the answer to the one before.
 func (f *FS) sendCut(s *sending, fence []cut.Fence) (*wire.Rcommit, error) {
+	f.flushBacklog() // which cut the operations went with must be known to whoever learns that it was applied
 	s.parts[len(s.parts)-1].Fence = fence
 	if h := f.opt.Hooks.Sent; h != nil {
 		h(len(s.parts))

@@ -26,7 +26,7 @@ const (
 func (f *FS) openSession(ctx context.Context) error {
 	rand.Read(f.client[:])
 	rand.Read(f.secret[:])
-	t := &wire.Tsession{Flags: wire.SessionAnyUser, Client: f.client, Secret: f.secret, Aname: f.opt.Aname, Name: f.opt.Name}
+	t := &wire.Tsession{Flags: f.wishes(), Client: f.client, Secret: f.secret, Aname: f.opt.Aname, Name: f.opt.Name}
 	sent := f.clock()
 	if err := f.callOn(ctx, f.conn, t, &f.session, nil); err != nil {
 		return fmt.Errorf("opening a session: %w", err)
@@ -39,7 +39,14 @@ func (f *FS) openSession(ctx context.Context) error {
 	f.root = f.nodeFor(f.session.Root)
 	f.idle.remove(f.root)
 	f.nextCut = f.session.LastCut + 1
+	f.noteSession()
+	f.noteRange(f.ids.First, f.ids.Count, f.ids.Gen)
 	f.mu.Unlock()
+	if f.opt.Backlog != nil {
+		if err := f.opt.Backlog.Flush(); err != nil {
+			return err
+		}
+	}
 	if err := f.bindRoot(ctx, f.conn); err != nil {
 		return err
 	}
@@ -51,6 +58,14 @@ func (f *FS) openSession(ctx context.Context) error {
 	go f.keepLink()
 	go f.commitLoop()
 	return nil
+}
+
+// wishes are the flags with which a session is opened or resumed.
+func (f *FS) wishes() uint32 {
+	if f.opt.Backlog != nil {
+		return wire.SessionAnyUser | wire.SessionReturns
+	}
+	return wire.SessionAnyUser
 }
 
 // bindRoot binds a fid to the root.
@@ -180,6 +195,7 @@ func (f *FS) renewed(r *wire.Rrenew, sent int64) {
 	f.leased(sent, r.Lease)
 	f.setTime(r.Time)
 	if r.IDs.Count > 0 {
+		f.noteRange(r.IDs.First, r.IDs.Count, r.IDs.Gen)
 		if f.ids.Count == 0 {
 			f.ids = r.IDs
 		} else {

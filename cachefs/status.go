@@ -303,7 +303,11 @@ func (f *FS) Close(ctx context.Context) error {
 			// The server keeps in mind what it was told last: that something is pending.
 			err = f.call(ctx, &wire.Trenew{}, new(wire.Rrenew), nil)
 		}
-		if e := f.endSession(ctx); err == nil {
+		e := f.endSession(ctx)
+		if e == nil {
+			e = f.clearBacklog()
+		}
+		if err == nil {
 			err = e
 		}
 		cancel()

@@ -50,6 +50,11 @@ func (fs *FS) do(ctx context.Context, cred *p9srv.Cred, step func(t *turn) error
 	for {
 		err := t.try(step)
 		if !errors.Is(err, errAgain) {
+			if len(t.seqs) > 0 {
+				if serr := fs.saved(ctx, t.seqs); err == nil {
+					err = serr
+				}
+			}
 			return err
 		}
 		if t.wait == nil {

@@ -17,7 +17,7 @@ func cacheCommand() *cli.Command {
 		Flags: append(append(append(daemonFlags(),
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen at `ADDR2`; may be given many times (default: a private unix socket)"},
 			&cli.StringFlag{Name: "as", Value: "self", Usage: "as whom those act who come by TCP or vsock: self, a uid, or client (as whom they say)"},
-		), cacheFlags()...), withoutAddr(connectFlags())...),
+		), append(cacheFlags(), journalFlag())...), withoutAddr(connectFlags())...),
 		Description: `   echo9 cache --listen unix!/run/near.sock tcp!server!5640
    mount -t 9p -o trans=unix,version=9p2000.L /run/near.sock /mnt
 
@@ -49,6 +49,7 @@ func cacheServe(c *cli.Context, addr string) error {
 	if err != nil {
 		return err
 	}
+	o.Place = "cache at " + addrs[0].String()
 	if done, err := detached(c); done {
 		return err
 	}

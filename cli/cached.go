@@ -75,6 +75,9 @@ func openCached(c *cli.Context, addr string, o cachefs.Options) (*cached, error)
 	}
 	opt.Extension = true
 	o.Server = addr
+	if err := openJournal(c, addr, opt, &o); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("connect-timeout"))
 	defer cancel()
 	conn, err := p9client.DialConn(ctx, addr, opt)

@@ -17,7 +17,7 @@ func mountCommand() *cli.Command {
 	return &cli.Command{
 		Name: "mount", ArgsUsage: "ADDR MNT", Usage: "mount a server's tree by FUSE, cached and written behind",
 		Category: "Server and mounts", HideHelpCommand: true,
-		Flags: append(append(mountFlags(), cacheFlags()...), withoutAddr(connectFlags())...),
+		Flags: append(append(append(mountFlags(), cacheFlags()...), journalFlag()), withoutAddr(connectFlags())...),
 		Description: `   echo9 mount unix!/run/echo9/src.sock /mnt/src
    echo9 mount --detach tcp!server!5640 ~/src && make -C ~/src; echo9 umount ~/src
    echo9 mount --order causal --dirty 64MiB --cache 512MiB tcp!server!5640 ~/src
@@ -33,6 +33,9 @@ goes on in the background until everything is sent.
 Whatever crashes, changes of one file or directory are never there without those
 before them; --order causal adds: nor without what was read before; --order total:
 nor without any. echo9 barrier PATH orders one thing before all later ones.
+With --journal DIR everything is on this machine's disk, too, before a program's call
+returns: if this process is killed, the same command started again within the
+server's --courtesy sends it, in order; echo9 lost keeps what others took meanwhile.
 Writers wait while --dirty is not at the server; echo9 status MNT says who does,
 echo9 pending MNT what is not there yet.`,
 		Action: func(c *cli.Context) error {
@@ -48,6 +51,7 @@ echo9 pending MNT what is not there yet.`,
 				return err
 			}
 			o.Mountpoint = fullPath(c.Args().Get(1))
+			o.Place = o.Mountpoint
 			if done, err := detached(c); done {
 				return err
 			}

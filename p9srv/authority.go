@@ -132,9 +132,6 @@ func NewAuthority(cfg AuthorityConfig) *Authority {
 	if cfg.RecallDeadline <= 0 {
 		cfg.RecallDeadline = cfg.Lease / 5
 	}
-	if cfg.Noticef == nil {
-		cfg.Noticef = cfg.Logf
-	}
 	cfg.Grace = max(cfg.Grace, cfg.Lease)
 	if cfg.Courtesy <= 0 {
 		cfg.Courtesy = 24 * time.Hour
@@ -158,6 +155,9 @@ func NewAuthority(cfg AuthorityConfig) *Authority {
 	}
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
+	}
+	if cfg.Noticef == nil {
+		cfg.Noticef = cfg.Logf
 	}
 	cfg.Tokens.Lease, cfg.Tokens.RecallDeadline = int64(cfg.Lease), int64(cfg.RecallDeadline)
 	cfg.Tokens.Grace = int64(cfg.Grace)

@@ -83,7 +83,8 @@ func (d *decoder) record() (r Record) {
 	case Ranged:
 		r.Range = Range{d.uint(), d.uint(), d.uint()}
 	case Based:
-		r.ID, r.Version = d.uint(), d.uint()
+		r.ID = d.uint()
+		r.Base = Base{Mode: d.u32(), Size: d.uint(), Ctime: d.int(), Mtime: d.int()}
 	case Issued, Amended:
 		r.Op = d.op()
 	case Began:

@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 
 	"echo9/cachefs/order"
+	"echo9/internal/cut"
 )
 
 // Kind says what a Record is, and which of its fields count.
@@ -16,7 +17,7 @@ const (
 	Opened Kind = 1 + iota
 	// Ranged: Range is given to the session.
 	Ranged
-	// Based: object ID has Version at the server, as far as the client knows, without what is in the backlog.
+	// Based: object ID is as Base says at the server, as far as the client knows, without what is in the backlog.
 	Based
 	// Issued: Op was issued, with the number Op.Seq: perhaps that of an older one that it was merged into.
 	Issued
@@ -39,7 +40,7 @@ type Record struct {
 	Session *Session
 	Range   Range
 	ID      uint64
-	Version uint64
+	Base    Base
 	Op      *order.Op
 	Cut     uint64
 	Seqs    []uint64
@@ -55,6 +56,35 @@ type Session struct {
 	Root                 uint64 // the root's object, and its version
 	RootVersion          uint32
 	Policy               order.Policy
+}
+
+// Base is what an object is at the server.
+type Base struct {
+	Mode         uint32
+	Ctime, Mtime int64
+	Size         uint64
+}
+
+// Lay takes in that an operation on object id is at the server.
+func (b *Base) Lay(op *order.Op, id uint64) {
+	for i := range op.Attrs {
+		a := &op.Attrs[i]
+		if a.ID != id {
+			continue
+		}
+		if a.Valid&cut.AttrCtime != 0 {
+			b.Ctime = a.Ctime
+		}
+		if a.Valid&cut.AttrMtime != 0 {
+			b.Mtime = a.Mtime
+		}
+		if a.Valid&cut.AttrSize != 0 {
+			b.Size = a.Size
+		}
+	}
+	if op.Kind == order.Truncate && op.ID == id {
+		b.Size = op.Size
+	}
 }
 
 // Range is a range of ids for new objects, with its generation.
@@ -82,7 +112,8 @@ func (r *Record) append(b []byte) []byte {
 	case Ranged:
 		e.uint(r.Range.First, r.Range.Count, r.Range.Gen)
 	case Based:
-		e.uint(r.ID, r.Version)
+		e.uint(r.ID, uint64(r.Base.Mode), r.Base.Size)
+		e.int(r.Base.Ctime, r.Base.Mtime)
 	case Issued, Amended:
 		e.op(r.Op)
 	case Began:

@@ -10,7 +10,7 @@ import (
 type State struct {
 	Session *Session // nil: the client has had none
 	Ranges  []Range
-	Bases   map[uint64]uint64 // versions of objects
+	Bases   map[uint64]Base
 	// Ops are the operations that are not known to be at the server, as they were issued: several may have one number, that
 	// of the operation which they were merged into.
 	Ops []*order.Op
@@ -28,7 +28,7 @@ type Flight struct {
 
 // NewState knows nothing.
 func NewState() *State {
-	return &State{Bases: map[uint64]uint64{}, Lost: map[uint64]bool{}}
+	return &State{Bases: map[uint64]Base{}, Lost: map[uint64]bool{}}
 }
 
 // Empty says that there is nothing to be sent.
@@ -49,7 +49,7 @@ func (s *State) Apply(r *Record) {
 	case Ranged:
 		s.Ranges = append(s.Ranges, r.Range)
 	case Based:
-		s.Bases[r.ID] = r.Version
+		s.Bases[r.ID] = r.Base
 	case Issued:
 		s.Ops = append(s.Ops, r.Op)
 	case Amended:
@@ -78,7 +78,22 @@ func (s *State) Applied(seqs []uint64) {
 	for _, seq := range seqs {
 		gone[seq] = true
 	}
-	s.Ops = slices.DeleteFunc(s.Ops, func(op *order.Op) bool { return gone[op.Seq] })
+	s.Ops = slices.DeleteFunc(s.Ops, func(op *order.Op) bool {
+		if !gone[op.Seq] {
+			return false
+		}
+		switch op.Kind {
+		case order.Create, order.Mkdir, order.Symlink, order.Mknod, order.Tmpfile:
+			s.Bases[op.ID] = Base{Mode: op.Mode, Size: uint64(len(op.Target))}
+		}
+		for _, id := range []uint64{op.ID, op.Dir, op.Dir2, op.Replaced} {
+			if b, ok := s.Bases[id]; ok {
+				b.Lay(op, id)
+				s.Bases[id] = b
+			}
+		}
+		return true
+	})
 	if len(s.Ops) == 0 {
 		clear(s.Lost)
 	}

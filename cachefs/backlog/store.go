@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -24,6 +25,8 @@ type Store struct {
 	file *os.File   // nil: nothing was written since the last Clear
 	size int64      // of what is whole in the file
 	err  error      // why nothing more goes into the file
+
+	shown atomic.Int64 // size, for who holds no lock
 
 	mu  sync.Mutex
 	buf []byte // appended, and not in the file
@@ -85,7 +88,7 @@ func (s *Store) open() (*State, error) {
 	if s.file, err = os.OpenFile(s.path, os.O_RDWR|syscall.O_NOFOLLOW, 0); err != nil {
 		return nil, err
 	}
-	s.size = int64(n)
+	s.sized(int64(n))
 	return state, s.file.Truncate(s.size)
 }
 
@@ -127,13 +130,13 @@ func (s *Store) write(buf []byte) error {
 		if err != nil {
 			return s.failed(err)
 		}
-		s.file, s.size = file, int64(len(head))
+		s.file = file
+		s.sized(int64(len(head)))
 	}
 	if _, err := s.file.WriteAt(buf, s.size); err != nil {
-		_ = s.file.Truncate(s.size) // else reading stops there by itself
 		return s.failed(err)
 	}
-	s.size += int64(len(buf))
+	s.sized(s.size + int64(len(buf)))
 	return nil
 }
 
@@ -150,17 +153,25 @@ func create(path string) (*os.File, error) {
 	return file, nil
 }
 
+// failed gives the file up: what it has grows out of date, and must not be taken for true later.
 func (s *Store) failed(err error) error {
 	s.err = fmt.Errorf("backlog: %w", err)
+	if s.file != nil {
+		s.file.Close()
+		s.file = nil
+	}
+	_ = os.Remove(s.path)
+	s.sized(0)
 	return s.err
 }
 
-// Size is how long the file is.
-func (s *Store) Size() int64 {
-	s.io.Lock()
-	defer s.io.Unlock()
-	return s.size
+func (s *Store) sized(n int64) {
+	s.size = n
+	s.shown.Store(n)
 }
+
+// Size is how long the file is. It waits for nothing.
+func (s *Store) Size() int64 { return s.shown.Load() }
 
 // Rewrite puts a new file in the place of the old one: what records gives, and then what is appended after it was called. It
 // is called once, with l held: the lock under which Append is called. When Rewrite fails the old file goes on.
@@ -201,7 +212,8 @@ func (s *Store) rewrite(all []Record) error {
 	if s.file != nil {
 		s.file.Close()
 	}
-	s.file, s.size, s.err = file, size, nil
+	s.file, s.err = file, nil
+	s.sized(size)
 	return nil
 }
 
@@ -232,9 +244,10 @@ func (s *Store) Clear() error {
 	s.mu.Unlock()
 	if s.file != nil {
 		s.file.Close()
-		s.file, s.size = nil, 0
+		s.file = nil
 	}
 	s.err = nil
+	s.sized(0)
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing the backlog: %w", err)
 	}
@@ -258,4 +271,11 @@ func (s *Store) Close() error {
 		s.lock = nil
 	}
 	return err
+}
+
+// Fail is for tests: the file fails, once.
+func (s *Store) Fail(err error) {
+	s.io.Lock()
+	defer s.io.Unlock()
+	_ = s.failed(err)
 }

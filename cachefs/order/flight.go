@@ -3,6 +3,7 @@ package order
 // Flight is a cut on its way: how many operations it has, and the bytes of their data.
 type Flight struct {
 	Cut   uint64
+	Seqs  []uint64
 	Ops   int
 	Bytes int64
 }
@@ -13,6 +14,7 @@ func (l *Log) Flights() []Flight {
 	for i, f := range l.cuts {
 		list[i].Cut = f.cut
 		for _, n := range f.nodes {
+			list[i].Seqs = append(list[i].Seqs, n.seq)
 			if n.op != nil && !n.op.Kind.orders() {
 				list[i].Ops++
 				list[i].Bytes += n.op.data()
