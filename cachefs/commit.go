@@ -445,10 +445,15 @@ func (f *FS) nextCommit() func(context.Context) error {
 func (f *FS) noteDirty() {
 	f.mu.Lock()
 	total := f.log.Totals()
+	// The server is to know at once that there is something to be lost; that there is nothing any more it learns when the lease is renewed.
+	tell := total.Ops > 0 && !f.toldPending
 	wake := total.Ops == 1 || total.Bytes >= min(unsentBytes, f.opt.Dirty/2) || total.Ops >= unsentOps
 	f.mu.Unlock()
 	if wake {
 		f.poke(f.kick)
+	}
+	if tell {
+		f.poke(f.renew)
 	}
 }
 

@@ -53,16 +53,17 @@ type FS struct {
 	offset    int64         // the server's clock minus ours
 	dead      error         // why nothing works any more
 
-	conn       *p9client.Conn // the present connection
-	online     bool           // requests go out on conn
-	upCh       chan struct{}  // closed and replaced when they do again
-	downAt     int64          // no connection or no lease since; 0: there is no trouble
-	leaseOver  bool           // and that was said
-	told       bool           // that the server cannot be reached, since the connection broke
-	wantResume bool           // the session is to be resumed on the connection that is there
-	number     uint64         // of the session
-	unrenewed  bool           // the server could not renew the lease, and that was said
-	epoch      uint64         // of the server
+	conn        *p9client.Conn // the present connection
+	online      bool           // requests go out on conn
+	upCh        chan struct{}  // closed and replaced when they do again
+	downAt      int64          // no connection or no lease since; 0: there is no trouble
+	leaseOver   bool           // and that was said
+	told        bool           // that the server cannot be reached, since the connection broke
+	wantResume  bool           // the session is to be resumed on the connection that is there
+	number      uint64         // of the session
+	toldPending bool           // the server was told last that something is pending
+	unrenewed   bool           // the server could not renew the lease, and that was said
+	epoch       uint64         // of the server
 
 	committing
 	journaling

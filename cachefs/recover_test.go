@@ -368,6 +368,52 @@ func TestRecoverForgotten(t *testing.T) {
 	}
 }
 
+// TestRecoverAfterRestart: client and server are killed; the next client reclaims what the backlog needs at the next server. What was
+// changed on the host meanwhile is another thing than what the operations were done to: those are lost, and kept.
+func TestRecoverAfterRestart(t *testing.T) {
+	want := states(t)
+	for k := 1; k <= len(deeds); k++ {
+		w := newLives(t)
+		d := w.doom(t, 0, false, nil)
+		for _, deed := range deeds[:k] {
+			ok(t, deed(d.FS))
+		}
+		d.die()
+		w.restart(nil)
+		r, err := w.next(t, d.copied, nil)
+		ok(t, err)
+		if got := shape(t, w.dir); got != want[k] || r.Lost > 0 {
+			t.Fatalf("after %d deeds: %+v; the server has\n%s\nwant\n%s", k, r, got, want[k])
+		}
+	}
+}
+
+func TestRecoverAfterChange(t *testing.T) {
+	w := newLives(t)
+	d := w.doom(t, 0, false, nil)
+	for _, name := range []string{"f", "g"} {
+		ok(t, d.WriteFile(bg, name, []byte("old"), 0o644))
+	}
+	ok(t, d.Sync(bg))
+	for _, name := range []string{"f", "g"} {
+		h := open(t, d.FS, name, wire.OWronly)
+		_, err := h.WriteAt(bg, []byte("NEW"), 0)
+		ok(t, err)
+	}
+	d.die()
+	w.restart(func() { ok(t, os.WriteFile(filepath.Join(w.dir, "f"), []byte("host's own"), 0o644)) })
+	lost := spool.Open(t.TempDir(), 1<<20)
+	r, err := w.next(t, d.copied, func(o *Options) { o.Spool = lost })
+	ok(t, err)
+	if r.Updates != 2 || r.Lost != 1 {
+		t.Errorf("%+v", r)
+	}
+	same(t, "at the server", shape(t, w.dir), ". d---------\nf: \"host's own\"\ng: \"NEW\"\n")
+	if entries, err := lost.List(); err != nil || len(entries) != 1 {
+		t.Errorf("kept: %+v, %v", entries, err)
+	}
+}
+
 // TestBacklogIsBounded: however much is written, the backlog is about as long as what is pending.
 func TestBacklogIsBounded(t *testing.T) {
 	w := newWorld(t)

@@ -147,7 +147,7 @@ func (f *FS) setTime(server int64) {
 func (f *FS) askRenewal(conn *p9client.Conn) chan linkEvent {
 	t := &wire.Trenew{}
 	f.mu.Lock()
-	if f.log.Totals().Ops > 0 {
+	if f.toldPending = f.log.Totals().Ops > 0; f.toldPending {
 		t.Flags |= wire.RenewPending
 	}
 	if f.ids.Count+f.nextIDs.Count < lowIDs {

@@ -53,6 +53,10 @@ type Status struct {
 	// DirtyLimit and CacheLimit are what PendingBytes and CachedBytes may come to.
 	DirtyLimit int64 `json:"dirty_limit"`
 	CacheLimit int64 `json:"cache_limit"`
+	// Connected: requests go out.
+	Connected bool `json:"connected"`
+	// Journal is the file that has what is pending, too.
+	Journal string `json:"journal,omitempty"`
 	// Lease is how long the server may be silent until nothing is served any more.
 	Lease   time.Duration `json:"lease_ns"`
 	Session uint64        `json:"session"`
@@ -165,8 +169,12 @@ func (f *FS) Status() Status {
 	if total.Ops > 0 {
 		s.Oldest = time.Duration(now - total.Oldest)
 	}
+	s.Connected = f.online && f.dead == nil
+	if f.opt.Backlog != nil {
+		s.Journal = f.opt.Backlog.Path()
+	}
 	if f.downAt != 0 {
-		s.Away = time.Duration(now - f.downAt)
+		s.Away = time.Duration(max(0, now-f.downAt))
 	}
 	if f.dead != nil {
 		s.Error = f.dead.Error()
@@ -203,6 +211,9 @@ func (s Status) String() string {
 	}
 	fmt.Fprintf(&b, "\ntokens   %d of %d objects\ncached   %d bytes of at most %d\nlease    %v, session %d\n",
 		s.Tokens, s.Objects, s.CachedBytes, s.CacheLimit, s.Lease.Round(time.Millisecond), s.Session)
+	if s.Journal != "" {
+		fmt.Fprintf(&b, "journal  %s\n", quoteName(s.Journal))
+	}
 	fmt.Fprintf(&b, "so far   %d updates, sent as %d records in %d cuts, %d recalls, %d messages, %d updates lost\n",
 		s.Updates, s.Records, s.Cuts, s.Recalls, s.Messages, s.Lost)
 	if s.Away > 0 && s.Error == "" {

@@ -267,7 +267,12 @@ func (a *Authority) do(o *tokens.Output) {
 
 // lease is what a reply to s that is enqueued now carries, in ms. mu is held.
 func (a *Authority) lease(s *session) uint32 {
-	return uint32(min(a.m.Extend(a.cfg.Clock(), tokens.SessionID(s.id))/int64(time.Millisecond), math.MaxUint32))
+	now := a.cfg.Clock()
+	more := a.m.Extend(now, tokens.SessionID(s.id))
+	if more > 0 {
+		s.until = now + more
+	}
+	return uint32(min(more/int64(time.Millisecond), math.MaxUint32))
 }
 
 // send answers a deferred request of the session's connection. It answers false when

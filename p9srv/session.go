@@ -37,6 +37,7 @@ type session struct {
 	proc     *process // nil: not known
 	dead     bool     // its process is
 	returns  bool     // what it has not sent outlives its process: it may come back though that is dead
+	until    int64    // its lease is over from then on, as far as the status says
 	over     bool     // its lease is over, and that was said
 	ended    bool     // it is gone, but a cut of it is still being applied
 	pending  bool     // it said that it has work that is not committed
@@ -133,7 +134,7 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 	s := &session{
 		a: a, client: m.Client, secret: m.Secret, name: m.Name, aname: m.Aname, conn: c, peer: c.peer, told: true,
 		cuts: map[uint64]*partialCut{}, committed: map[uint64]*partialCut{}, since: a.cfg.Clock(), locks: true,
-		returns: m.Flags&wire.SessionReturns != 0,
+		returns: m.Flags&wire.SessionReturns != 0, until: a.cfg.Clock() + int64(a.cfg.Lease),
 	}
 	if err := a.whom(s, c, m); err != nil {
 		return err
@@ -356,6 +357,7 @@ func (a *Authority) resumed(s *session, o *tokens.Output) {
 	m := a.describe(s)
 	m.Flags |= wire.SessionResume
 	m.Lease, m.LastCut = uint32(o.Lease/int64(time.Millisecond)), o.Cut
+	s.until = a.cfg.Clock() + o.Lease
 	if a.grace && s.reclaiming() {
 		m.Flags |= wire.SessionGrace
 	}

@@ -57,6 +57,7 @@ type SessionStatus struct {
 	AnyUser   bool          `json:"any_user,omitempty"` // it acts for others, too
 	Connected bool          `json:"connected"`
 	Since     time.Duration `json:"since_ns"` // of being connected, or away
+	Left      time.Duration `json:"lease_left_ns"`
 	Expired   bool          `json:"expired"`
 	Pending   bool          `json:"pending"` // it said that it has work that is not committed
 	Tokens    int           `json:"tokens"`
@@ -111,7 +112,7 @@ func (a *Authority) Status() Status {
 		held[s.id] = a.m.HeldBy(tokens.SessionID(s.id), nil)
 		t := SessionStatus{
 			ID: s.id, Name: s.name, Peer: s.peer.Addr, UID: s.owner(), AnyUser: s.uid == wire.NoUID,
-			Connected: s.conn != nil, Since: time.Duration(now - s.since), Pending: s.pending,
+			Connected: s.conn != nil, Since: time.Duration(now - s.since), Pending: s.pending, Left: time.Duration(max(0, s.until-now)),
 			Expired: a.m.Expired(now, tokens.SessionID(s.id)),
 			Tokens:  len(held[s.id]), Recalls: len(s.posted), Cuts: len(s.cuts) + len(s.committed),
 		}

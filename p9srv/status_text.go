@@ -56,6 +56,8 @@ func (s SessionStatus) String() string {
 	fmt.Fprintf(&b, ": %s for %s", state, short(s.Since))
 	if s.Expired {
 		b.WriteString(", its lease is over")
+	} else {
+		fmt.Fprintf(&b, ", lease %s", short(s.Left))
 	}
 	fmt.Fprintf(&b, "; %d tokens, %d for writing", s.Tokens, s.Writes)
 	if s.Recalled > 0 {

@@ -56,7 +56,7 @@ func TestStatusTreeTellsWhoWaits(t *testing.T) {
 	if err := json.Unmarshal([]byte(c.readFile("status.json")), &st); err != nil {
 		t.Fatal(err)
 	}
-	if len(st.Sessions) != 1 || st.Sessions[0].Name != "writer" || !st.Sessions[0].Connected || st.Sessions[0].Writes != 1 || st.Sessions[0].Recalled != 1 {
+	if len(st.Sessions) != 1 || st.Sessions[0].Name != "writer" || !st.Sessions[0].Connected || st.Sessions[0].Left <= 0 || st.Sessions[0].Left > st.Lease || st.Sessions[0].Writes != 1 || st.Sessions[0].Recalled != 1 {
 		t.Errorf("sessions: %+v", st.Sessions)
 	}
 	if len(st.Waiting) != 1 || len(st.Waiting[0].For) != 1 || st.Waiting[0].For[0] != w.s.Session ||

@@ -65,7 +65,7 @@ func TestStatusWithoutServer(t *testing.T) {
 			t.Fatal("the lease never ends")
 		}
 	}
-	if out := ok(t, "status", mnt); !strings.Contains(out, "pending  ") || !strings.Contains(out, ", 7 bytes, the oldest ") {
+	if out := ok(t, "status", mnt); !strings.Contains(out, "pending  ") || !strings.Contains(out, ", 7 bytes, the oldest ") || !strings.Contains(out, "\naway     the server, for ") {
 		t.Errorf("status without a server:\n%s", out)
 	}
 	if err := syscall.Unmount(mnt, 0); err != nil {
