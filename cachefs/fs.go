@@ -62,6 +62,7 @@ type FS struct {
 	wantResume  bool           // the session is to be resumed on the connection that is there
 	number      uint64         // of the session
 	toldPending bool           // the server was told last that something is pending
+	leaseLen    int64          // the last that was given
 	unrenewed   bool           // the server could not renew the lease, and that was said
 	epoch       uint64         // of the server
 

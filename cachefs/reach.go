@@ -154,6 +154,7 @@ func (f *FS) keepLink() {
 			e = linkBroke
 		case e = <-k.answer:
 			k.answer = nil
+			k.leaseOf(e)
 		case <-f.renew:
 			e = k.wanted()
 		case <-timer.C:
@@ -215,11 +216,30 @@ func (k *linkKeeper) do(d linkDo) (linkEvent, bool) {
 		if err := f.resume(k.ctx, k.conn); err != nil {
 			return k.unresumed(err), true
 		}
+		k.leaseOf(linkResumed)
 		return linkResumed, true
 	case linkEnd:
 		f.fail(fmt.Errorf("the connection to the server is gone: %v", k.cause())) // not %w: it is no connection's end any more
 	}
 	return 0, false
+}
+
+// leastLease bounds how often a lease is renewed, whatever a server says.
+const leastLease = 100 * time.Millisecond
+
+// leaseOf has the lease renewed as often as its present length bids: another life of the server may give shorter ones. What a
+// resumption tells may be what is left of one.
+func (k *linkKeeper) leaseOf(e linkEvent) {
+	k.f.mu.Lock()
+	lease := k.f.leaseLen
+	k.f.mu.Unlock()
+	switch {
+	case lease == 0:
+	case e == linkResumed:
+		k.link.lease = max(min(k.link.lease, lease), int64(leastLease))
+	case e == linkRenewed:
+		k.link.lease = max(lease, int64(leastLease))
+	}
 }
 
 func (k *linkKeeper) cause() error {

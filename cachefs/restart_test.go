@@ -139,6 +139,21 @@ func TestRestartChanged(t *testing.T) {
 	ok(t, m.Close(bg))
 }
 
+// TestRestartShorterLease: when the server's next life gives shorter leases they are renewed in time.
+func TestRestartShorterLease(t *testing.T) {
+	lease := 10 * time.Minute
+	w := newLives(t, func(c *p9srv.AuthorityConfig) { c.Lease = lease })
+	a, _ := w.lined()
+	ok(t, a.WriteFile(bg, "f", []byte("x"), 0o644))
+	w.restart(func() { lease = 4 * time.Second })
+	until(t, "it is back", func() bool { return hasEvent(a, "started again") })
+	time.Sleep(6 * time.Second)
+	hasContent(t, a, "f", "x")
+	if hasEvent(a, "the lease is over") {
+		t.Errorf("events: %v", a.Events())
+	}
+}
+
 // TestForgotten: a server that knows nothing of the session gives a new one; all that was pending is lost and told, what
 // survives is read afresh, and work goes on.
 func TestForgotten(t *testing.T) {

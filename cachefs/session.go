@@ -127,6 +127,7 @@ func (f *FS) leased(sent int64, ms uint32) {
 		return
 	}
 	lease := int64(ms) * int64(time.Millisecond)
+	f.leaseLen = lease
 	if f.opt.Mutant == mutantServeOver {
 		lease += int64(time.Hour)
 	}
