@@ -242,7 +242,11 @@ func (a *Authority) do(o *tokens.Output) {
 		for _, l := range o.Lost {
 			told.Lost = append(told.Lost, stable.Lost{ID: l.ID, Left: uint8(l.Left)})
 		}
-		a.note(told)
+		if o.Req == 0 {
+			a.note(told)
+		} else {
+			a.toRecord(o.Req, told)
+		}
 	case tokens.OutCommitGo:
 		a.commitGo(s, o.Session, o.Cut)
 	case tokens.OutCommitRefused:

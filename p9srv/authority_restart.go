@@ -173,15 +173,20 @@ func (a *Authority) revoked(s *session, o *tokens.Output) {
 	if s != nil {
 		a.event(s, "session %s: lost object %d (generation %d, %v left): its lease is over and somebody wants it", s.label(), o.ID, o.Gen, o.Keep)
 	}
+	a.toRecord(o.Req, stable.Record{
+		Kind: stable.Revoked, Session: uint64(o.Session), Lost: []stable.Lost{{ID: o.ID, Left: uint8(o.Keep)}},
+	})
+}
+
+// toRecord keeps what must be durable before a request is granted. mu is held.
+func (a *Authority) toRecord(req tokens.ReqID, r stable.Record) {
 	if a.store == nil {
 		return
 	}
 	if a.revoking == nil {
 		a.revoking = map[tokens.ReqID][]stable.Record{}
 	}
-	a.revoking[o.Req] = append(a.revoking[o.Req], stable.Record{
-		Kind: stable.Revoked, Session: uint64(o.Session), Lost: []stable.Lost{{ID: o.ID, Left: uint8(o.Keep)}},
-	})
+	a.revoking[req] = append(a.revoking[req], r)
 }
 
 // recordRevoked makes durable what was taken for requests in the last step: only then are they granted. mu is held.
@@ -350,12 +355,6 @@ func (a *Authority) deliverReclaim(x *ask, m *wire.Tgrant) {
 	a.mu.Lock()
 	defer a.unlock(nil)
 	s := x.s
-	if m.Flags&wire.GrantReclaimComplete != 0 {
-		if err := a.completes(s); err != nil {
-			a.giveUp(x, err)
-			return
-		}
-	}
 	reply.Lease = a.lease(s)
 	if !a.sent(x, reply) {
 		return
@@ -367,9 +366,6 @@ func (a *Authority) deliverReclaim(x *ask, m *wire.Tgrant) {
 	}
 	for _, t := range gone {
 		a.step(tokens.Input{Kind: tokens.InReturn, Session: tokens.SessionID(s.id), ID: t.ID, Gen: t.Gen})
-	}
-	if m.Flags&wire.GrantReclaimComplete != 0 {
-		a.completed(s)
 	}
 }
 

@@ -118,7 +118,7 @@ func TestHostDirectoryOverRestarts(t *testing.T) {
 		t.Fatalf("resumed: %+v", a.s)
 	}
 	version := func(mode uint32, size uint64) uint64 { return wire.DataVersion(mode, ctime, size) }
-	a.do(&wire.Tgrant{Flags: wire.GrantReclaim | wire.GrantReclaimComplete, Elems: []wire.GrantElem{
+	a.do(&wire.Tgrant{Flags: wire.GrantReclaim, Elems: []wire.GrantElem{
 		{ID: root, Mode: 2, Version: version(syscall.S_IFDIR, 0)}, {ID: mine.ID, Mode: 2, Version: version(syscall.S_IFREG, 2)},
 		{ID: theirs.ID, Mode: 2, Version: theirs.Attr.DataVersion}, {ID: read.ID, Mode: 1, Version: read.Attr.DataVersion},
 		{ID: made, Mode: 2, Version: version(syscall.S_IFREG, 0)}, {ID: open.ID, Mode: 2},
@@ -128,6 +128,7 @@ func TestHostDirectoryOverRestarts(t *testing.T) {
 			t.Errorf("element %d: mode %d, flags %d, want %+v", i, got.Mode, got.Flags, want)
 		}
 	}
+	a.do(&wire.Tgrant{Flags: wire.GrantReclaimComplete}, &wire.Rgrant{})
 	var b wire.Rread
 	a.do(&wire.Tbind{Fid: 1, ID: open.ID, UID: wire.NoUID}, &wire.Rbind{})
 	a.do(&wire.Tread{Fid: 1, Count: 10}, &b)

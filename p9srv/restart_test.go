@@ -58,10 +58,11 @@ func TestRestartReclaim(t *testing.T) {
 	l.fs.mu.Lock()
 	l.fs.nodes[z].version++ // somebody on the host
 	l.fs.mu.Unlock()
-	m := &wire.Tgrant{Flags: wire.GrantReclaim | wire.GrantReclaimComplete, Elems: []wire.GrantElem{{ID: z, Mode: 2, Version: 0}}}
+	m := &wire.Tgrant{Flags: wire.GrantReclaim, Elems: []wire.GrantElem{{ID: z, Mode: 2, Version: 0}}}
 	if r, ok := b.do(m).(*wire.Rgrant); !ok || r.Tokens[0].Mode != 2 || r.Tokens[0].Flags != wire.GrantedChanged {
 		t.Errorf("a version that is another one: %v", r)
 	}
+	b.complete()
 	a.start(1, &wire.Trecall{})
 	if plain() {
 		t.Error("a plain client is answered while somebody holds what it asks for")
@@ -169,9 +170,8 @@ func TestLateReclaim(t *testing.T) {
 	l.restart()
 	a.comeBack()
 	wantModes(t, "missed, and never completed", a.reclaim(-int(y), int(z)), 0, 0)
-	a.complete()
+	a.complete() // durable when it is answered
 	a.grant(writeElem(y))
-	l.set(false, nil) // a moment later
 	l.restart()
 	a.comeBack()
 	wantModes(t, "after it had completed late", a.reclaim(-int(y)), 2)
@@ -293,6 +293,28 @@ func TestRevocationIsDurableBeforeTheGrant(t *testing.T) {
 	if _, _, _, _, early := takenAway(t, mutantNoRecord); !early {
 		t.Error("a grant that does not wait for the record does not show")
 	}
+}
+
+// What was taken and is granted to the same session again is off the record by then: it does not count as taken in the next life.
+func TestGrantedAgain(t *testing.T) {
+	l, a, x, plain, _ := takenAway(t, mutantNone)
+	l.set(false, nil)
+	eventually(t, "somebody else has it", plain)
+	if r := a.comeBack(); len(r.Lost) != 1 {
+		t.Fatalf("told of %v", r.Lost)
+	}
+	l.set(true, nil)
+	a.start(3, &wire.Tgrant{Elems: []wire.GrantElem{writeElem(x)}})
+	a.quiet(3)
+	l.set(false, nil)
+	if r, ok := a.reply(3).(*wire.Rgrant); !ok || r.Tokens[0].Mode != 2 {
+		t.Fatalf("again: %v", r)
+	}
+	l.restart()
+	if r := a.comeBack(); len(r.Lost) != 0 {
+		t.Errorf("it had it again, and is told of %v", r.Lost)
+	}
+	wantModes(t, "what it had again", a.reclaim(-int(x)), 2)
 }
 
 // The server dies between the taking and its record: nobody got anything, and it is reclaimed.
@@ -525,13 +547,14 @@ func TestManyComeBack(t *testing.T) {
 		files := files[i*tokens%len(files):][:tokens]
 		wg.Go(func() {
 			c.comeBack()
-			m := &wire.Tgrant{Flags: wire.GrantReclaim | wire.GrantReclaimComplete}
+			m := &wire.Tgrant{Flags: wire.GrantReclaim}
 			for _, id := range files {
 				m.Elems = append(m.Elems, readElem(id))
 			}
 			if r, ok := c.do(m).(*wire.Rgrant); !ok || r.Tokens[len(files)-1].Mode != 1 {
 				t.Errorf("%s: %v", c.name, r)
 			}
+			c.complete()
 		})
 	}
 	wg.Wait()

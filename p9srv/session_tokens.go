@@ -33,10 +33,10 @@ func (r *request) tgrant() error {
 		elems[i] = tokens.Elem{ID: e.ID, Name: e.Name, Mode: tokens.Mode(e.Mode)}
 	}
 	if m.Flags&^(wire.GrantReclaim|wire.GrantReclaimComplete|wire.GrantTry) != 0 ||
-		m.Flags&wire.GrantReclaimComplete != 0 && m.Flags&wire.GrantReclaim == 0 && len(elems) > 0 {
+		m.Flags&wire.GrantReclaimComplete != 0 && len(elems) > 0 {
 		return syscall.EINVAL
 	}
-	if len(elems) == 0 { // "reclaim complete", or nothing at all
+	if len(elems) == 0 {
 		a.mu.Lock()
 		defer a.unlock(c)
 		s := a.mine(c)

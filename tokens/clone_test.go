@@ -23,7 +23,7 @@ func (m *Manager) clone() *Manager {
 		if t == nil {
 			t = new(session)
 			*t = *s
-			t.held, t.lost = maps.Clone(s.held), maps.Clone(s.lost)
+			t.held, t.lost, t.knew = maps.Clone(s.held), maps.Clone(s.lost), maps.Clone(s.knew)
 			t.pending, t.queue, t.commits = slices.Clone(s.pending), slices.Clone(s.queue), slices.Clone(s.commits)
 			if s.applying != nil {
 				a := *s.applying
@@ -186,6 +186,10 @@ func (m *Manager) write(k *ink) {
 			k.n(int(l), int(s.barred[l]))
 		}
 		k.n(-7)
+		for _, l := range sortedIDs(s.knew) {
+			k.n(int(l), int(s.knew[l]))
+		}
+		k.n(-8)
 		for _, l := range sortedIDs(s.lost) {
 			k.n(int(l), int(s.lost[l].left))
 			k.flags(s.lost[l].told)

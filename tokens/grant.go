@@ -295,7 +295,7 @@ func (m *Manager) grant(r *request) {
 			}
 		}
 	}
-	if took && m.cfg.Record {
+	if m.unrecord(r) || took && m.cfg.Record {
 		r.state = reqRecording
 		for i := range r.set {
 			if r.set[i].took {
@@ -305,6 +305,28 @@ func (m *Manager) grant(r *request) {
 		return
 	}
 	m.granted(r)
+}
+
+// unrecord has forgotten what is on record as taken from r's session and granted to it again: else that would count as taken in the next epoch.
+func (m *Manager) unrecord(r *request) bool {
+	s := r.session
+	if r.plain || len(s.knew) == 0 || m.off.forgetFirst {
+		return false
+	}
+	from := len(m.lost)
+	for i := range r.set {
+		it := &r.set[i]
+		if left, ok := s.knew[it.o.id]; ok && left < it.mode {
+			delete(s.knew, it.o.id)
+			it.took = true
+			m.lost = append(m.lost, Lost{it.o.id, left})
+		}
+	}
+	if len(m.lost) == from {
+		return false
+	}
+	m.emit(Output{Kind: OutForget, Session: s.id, Req: r.id, Lost: m.lost[from:len(m.lost):len(m.lost)]})
+	return true
 }
 
 // enough reports whether r's session holds enough of it.
@@ -364,7 +386,7 @@ func (m *Manager) offer(r *request) {
 		}
 		o := m.object(e.ID)
 		it := item{o: o, mode: e.Mode}
-		if len(o.waiters) > 0 || o.holding(s) != nil || o.unsentTo(s) || m.standing(r, &it) != clear {
+		if _, knew := s.knew[e.ID]; knew || len(o.waiters) > 0 || o.holding(s) != nil || o.unsentTo(s) || m.standing(r, &it) != clear {
 			m.tidy(o)
 			continue
 		}

@@ -86,7 +86,7 @@ const (
 	InCommit
 	// InCommitted answers OutCommitGo: the cut was Applied, or nothing of it was.
 	InCommitted
-	// InRecorded answers OutRevoked with Req's revocations: they are durable. Only with Config.Record.
+	// InRecorded answers OutRevoked and OutForget with a Req: what they say is durable. Only with Config.Record.
 	InRecorded
 	// InTick: time has passed; due at Next at the latest.
 	InTick
@@ -149,7 +149,7 @@ const (
 	// OutRecall: answer one posted Trecall of Session, behind all that was Sent to it before.
 	OutRecall
 	// OutRevoked: Session lost ID, generations up to Gen, down to Keep, for Req. With
-	// Config.Record: make it durable, then InRecorded for Req (once, when all of a Step's are).
+	// Config.Record: make it durable, then InRecorded for Req (once, when all of a Step's are, and OutForget's).
 	OutRevoked
 	// OutCommitGo: the fence holds: apply Cut, then InCommitted.
 	OutCommitGo
@@ -167,7 +167,8 @@ const (
 	OutMissed
 	// OutGraceOver: the grace period is over.
 	OutGraceOver
-	// OutForget: Session's client knows of Lost. With Config.Record: what was recorded of these may be forgotten.
+	// OutForget: Session's client knows of Lost. With Config.Record: what was recorded of these may be forgotten. With a Req
+	// it must be, durably, as for OutRevoked: Req gets the tokens again.
 	OutForget
 )
 

@@ -44,6 +44,7 @@ const (
 	mvCrash
 	mvGrace
 	mvPast
+	mvRecorded
 )
 
 // moveWords say a move in a story: a letter stands for the client or plain client, N for a number.
@@ -74,9 +75,10 @@ var moveWords = [...]string{
 	mvFlush:      "what A asked for is flushed",
 	mvPlainFlush: "what plain A asked for is flushed",
 
-	mvCrash: "the server is killed and starts again",
-	mvGrace: "the time of the grace period is over",
-	mvPast:  "what lease A had before the restart ends",
+	mvCrash:    "the server is killed and starts again",
+	mvGrace:    "the time of the grace period is over",
+	mvPast:     "what lease A had before the restart ends",
+	mvRecorded: "what was taken is on record",
 }
 
 func (v move) String() string {
@@ -198,6 +200,9 @@ func (w *world) moves(vs []move) []move {
 	if may, bad := w.mayEndGrace(); may {
 		vs = append(vs, move{kind: mvGrace, bad: bad})
 	}
+	if len(w.toRecord) > 0 {
+		add(mvRecorded, 0, 0)
+	}
 	for k := range w.names {
 		add(mvResolve, 0, k)
 	}
@@ -233,6 +238,10 @@ func (w *world) play(v move) {
 	case mvCrash:
 		w.crashes--
 		w.restart()
+		w.check()
+		return
+	case mvRecorded:
+		w.recorded()
 		w.check()
 		return
 	case mvGrace:
@@ -351,7 +360,7 @@ func (w *world) play(v move) {
 func (w *world) reconnect(i int) {
 	c := &w.c[i]
 	c.c2s, c.s2c = nil, nil
-	c.resume, c.saying, c.renewed = false, false, false
+	c.resume, c.reclaims, c.renewed = false, false, false
 	c.h.Disconnected()
 	if c.state == waiting || c.state == fetches {
 		c.state, c.use = idle, nil

@@ -39,7 +39,7 @@ type item struct {
 	mode   Mode
 	unlink bool
 	odd    bool // while it waits: see object.odd
-	took   bool // it was taken from somebody, which is being recorded
+	took   bool // it was taken from somebody, or its own session, which is being recorded, or forgotten
 }
 
 // binding is what is known of a (D, name) element.

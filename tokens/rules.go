@@ -30,6 +30,7 @@ type rulesOff struct {
 	recallReclaimed  bool // what is reclaimed while it is wanted back is recalled again
 	reclaimAgain     bool // 24: what was reclaimed may be reclaimed again
 	forgetTold       bool // 25: what was taken is on record until the client was heard on the connection on which it was told
+	forgetFirst      bool // 25: what was taken is off the record before it is granted to the same session again
 	forgetOnlyTold   bool // 25: and only that is forgotten then which it was told
 	lateConflict     bool // 23: nothing is reclaimed that somebody was granted in a conflicting mode
 	resolveFresh     bool // (D, name): an answer is good only while D was not written

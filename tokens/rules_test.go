@@ -94,6 +94,10 @@ var rules = []rule{
 		world: scenario{progs: []string{"w:X"}, plain: []string{"w:X"}, ends: 1, crashes: 1},
 	},
 	{
+		name: "16-record-first", off: func(sc *scenario) { sc.off.recordFirst = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X", "r:X"}, ends: 1, crashes: 1, slowly: true},
+	},
+	{
 		name: "16-tell-lost", off: func(sc *scenario) { sc.off.tellLost = true },
 		world: scenario{progs: []string{"w:X w:Y", "w:X"}, breaks: 1},
 	},
@@ -152,6 +156,10 @@ var rules = []rule{
 	{
 		name: "25-only-told", off: func(sc *scenario) { sc.off.forgetOnlyTold = true },
 		world: scenario{progs: []string{"w:X, r:Y", "w:X"}, ends: 2},
+	},
+	{
+		name: "25-forgotten-first", off: func(sc *scenario) { sc.off.forgetFirst = true },
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, ends: 1, crashes: 1, slowly: true},
 	},
 	{
 		name: "names-fresh", off: func(sc *scenario) { sc.off.resolveFresh = true },

@@ -47,7 +47,7 @@ func parseScenario(line string) (*scenario, error) {
 		"ends": &sc.ends, "crashes": &sc.crashes, "deaths": &sc.deaths, "slows": &sc.slows, "flushes": &sc.flushes,
 	}
 	flags := map[string]*bool{
-		"record": &sc.record, "fetch": &sc.fetch, "slow": &sc.slow, "behind": &sc.behind, "pipe": &sc.pipe, "anybody": &sc.anybody,
+		"record": &sc.record, "slowly": &sc.slowly, "fetch": &sc.fetch, "slow": &sc.slow, "behind": &sc.behind, "pipe": &sc.pipe, "anybody": &sc.anybody,
 	}
 	rest, ok := strings.CutPrefix(line, "world ")
 	if !ok {

@@ -14,6 +14,7 @@ type session struct {
 
 	held map[ID]struct{}
 	lost map[ID]lostToken // until the client was told
+	knew map[ID]Mode      // then, and what was left: it may still be on record
 
 	reclaims bool        // of an earlier epoch, it has not reclaimed all that it wants
 	barred   map[ID]Mode // what was on record as lost when this epoch began, and what was left
@@ -209,6 +210,12 @@ func (m *Manager) told(s *session) {
 		if l := s.lost[id]; l.told || m.off.forgetOnlyTold {
 			delete(s.lost, id)
 			m.lost = append(m.lost, Lost{id, l.left})
+			if m.cfg.Record {
+				if s.knew == nil {
+					s.knew = map[ID]Mode{}
+				}
+				s.knew[id] = l.left
+			}
 		}
 	}
 	if m.cfg.Record && len(m.lost) > from {

@@ -190,6 +190,9 @@ func (o *Output) format(w *words) string {
 		for _, l := range o.Lost {
 			p(" lost %s>%v", w.object(l.ID), l.Left)
 		}
+		if o.Req != 0 {
+			p(" for %d", o.Req)
+		}
 	default:
 		p("Output(%d)", o.Kind)
 	}

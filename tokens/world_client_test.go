@@ -45,7 +45,7 @@ func (w *world) cached(c *client, elems []Elem) bool {
 
 func (w *world) toServer(i int, mg msg) {
 	c := &w.c[i]
-	if !c.up || c.resume && !c.saying && mg.kind != msgSession && mg.kind != msgReclaim && mg.kind != msgComplete {
+	if !c.up || c.resume && !c.reclaims && mg.kind != msgSession {
 		return
 	}
 	mg.told, c.told = c.told && mg.kind != msgSession, false
@@ -181,7 +181,7 @@ func (w *world) receive(i int) {
 		}
 	case msgDenied:
 		if mg.op < 0 { // a reclaim: the lease was over again
-			c.resume = false
+			c.resume, c.reclaims = false, false
 			w.tsession(i)
 			break
 		}
@@ -233,7 +233,7 @@ func (w *world) receive(i int) {
 		w.reclaimed(i, &mg)
 	case msgCompleted:
 		c.h.ReclaimDone()
-		c.resume, c.saying, c.epoch = false, false, c.comes
+		c.resume, c.reclaims, c.epoch = false, false, c.comes
 	}
 	w.tidyUp(i)
 }
@@ -320,7 +320,7 @@ func (w *world) lose(i int, l Lost) {
 		if w.fates[n]&applied != 0 {
 			w.fail("I4: update %s was applied and is treated as lost", w.name(n))
 		}
-		if w.fates[n]&(excused|doomed) == 0 && len(gone) == 0 {
+		if w.fates[n]&(excused|unsure|mayLose|doomed) == 0 && len(gone) == 0 {
 			w.fail("I7: update %s is lost although nobody took a token it needs", w.name(n))
 		}
 		w.fates[n] |= lostOp

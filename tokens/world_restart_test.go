@@ -8,6 +8,36 @@ type record struct {
 	missed bool
 }
 
+// recorded: what was taken for the first request in w.toRecord is in stable storage, or what is to be forgotten is not there any more.
+func (w *world) recorded() {
+	req := w.toRecord[0].Req
+	for first := true; len(w.toRecord) > 0 && (first || req != 0 && w.toRecord[0].Req == req); first = false {
+		o := w.toRecord[0]
+		w.toRecord = w.toRecord[1:]
+		lost := &w.stable[o.Session-1].lost
+		if o.Kind == OutForget {
+			for _, l := range o.Lost {
+				lost[slot(l.ID)] = 0
+			}
+			continue
+		}
+		if l := &lost[slot(o.ID)]; !w.sc.shell.volatile && (*l == 0 || uint8(o.Keep) < *l-1) {
+			*l = uint8(o.Keep) + 1
+		}
+		for pc := range w.progs[o.Session-1] {
+			n := number(int(o.Session)-1, pc)
+			for _, e := range w.op(n).elems {
+				if w.fates[n]&unsure != 0 && w.object(n, e) == o.ID {
+					w.fates[n] = w.fates[n]&^unsure | excused
+				}
+			}
+		}
+	}
+	if w.m.cfg.Record && req != 0 {
+		w.step(Input{Kind: InRecorded, Req: req})
+	}
+}
+
 // past reports whether a lease from before the restart still counts at client i, or may come to.
 func (w *world) past(i int) bool {
 	c := &w.c[i]
@@ -67,7 +97,12 @@ func (w *world) restart() {
 	w.m, w.borrowed = NewManager(old.cfg, old.gen), false
 	w.m.off = w.sc.off
 	w.epoch++
-	w.reqs, w.runs, w.names = map[ReqID]*serverReq{}, nil, nil
+	for n := range w.fates {
+		if w.fates[n]&unsure != 0 {
+			w.fates[n] = w.fates[n]&^unsure | mayLose
+		}
+	}
+	w.reqs, w.runs, w.names, w.toRecord = map[ReqID]*serverReq{}, nil, nil, nil
 	for j := range w.p {
 		if p := &w.p[j]; p.state != idle { // asks the new server
 			*p = plainClient{pc: p.pc}
@@ -158,13 +193,12 @@ func (w *world) nextReclaim(i int) {
 	for _, t := range c.h.Unreclaimed(nil) {
 		elems = append(elems, Elem{ID: t.ID, Mode: t.Mode})
 	}
-	c.resume = true // nothing is asked before all is answered
+	c.resume, c.reclaims = true, true // nothing is asked before all is answered, but tokens may go back
 	if len(elems) > 0 {
 		w.toServer(i, msg{kind: msgReclaim, elems: elems})
-		return
+	} else {
+		w.toServer(i, msg{kind: msgComplete})
 	}
-	w.toServer(i, msg{kind: msgComplete})
-	c.saying = true // but tokens may go back
 }
 
 // reclaimed takes the answer to a reclaim.

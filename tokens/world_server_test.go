@@ -108,6 +108,9 @@ func (w *world) step(in Input) {
 	for _, o := range outs {
 		w.do(o)
 	}
+	for !w.sc.slowly && len(w.toRecord) > 0 {
+		w.recorded()
+	}
 }
 
 func (w *world) do(o Output) {
@@ -150,24 +153,17 @@ func (w *world) do(o Output) {
 	case OutRecall:
 		w.reply(i, msg{kind: msgRecall, rec: o.Recalls})
 	case OutRevoked:
-		if l := &w.stable[i].lost[slot(o.ID)]; !w.sc.shell.volatile && (*l == 0 || uint8(o.Keep) < *l-1) {
-			*l = uint8(o.Keep) + 1
-		}
+		w.toRecord = append(w.toRecord, o)
 		for pc := range w.progs[i] {
 			n := number(i, pc)
 			for _, e := range w.op(n).elems {
 				if w.fates[n]&performed != 0 && w.object(n, e) == o.ID && Conflict(e.Mode, w.wants(o.Req, o.ID)) {
-					w.fates[n] |= excused
+					w.fates[n] |= unsure
 				}
 			}
 		}
-		if w.m.cfg.Record && w.m.reqs[o.Req] != nil && w.m.reqs[o.Req].state == reqRecording {
-			w.step(Input{Kind: InRecorded, Req: o.Req})
-		}
 	case OutForget:
-		for _, l := range o.Lost {
-			w.stable[i].lost[slot(l.ID)] = 0
-		}
+		w.toRecord = append(w.toRecord, o)
 	case OutMissed:
 		for _, s := range o.Missed {
 			w.stable[s-1].missed = true
@@ -290,7 +286,7 @@ func (w *world) apply(i int) {
 		if w.fates[n]&applied != 0 {
 			w.fail("I2: update %s is applied twice", w.name(n))
 		}
-		if w.fates[n]&(doomed|excused|lostOp) != 0 {
+		if w.fates[n]&(doomed|excused|unsure|lostOp) != 0 {
 			w.fail("I2/I5: update %s is applied although a token it needs was taken away", w.name(n))
 		}
 		w.fates[n] |= applied
@@ -320,7 +316,7 @@ func (w *world) refused(i int, o Output) {
 		if r := w.runs[k]; r.client == i && r.cut == o.Cut {
 			guilty := o.Denied != DeniedFence
 			for _, n := range r.ops {
-				guilty = guilty || w.fates[n]&(excused|doomed) != 0
+				guilty = guilty || w.fates[n]&(excused|unsure|mayLose|doomed) != 0
 			}
 			if !guilty {
 				w.fail("I7: cut %d of %s is refused although nobody took a token it needs", o.Cut, letters.session(SessionID(i+1)))

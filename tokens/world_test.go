@@ -57,7 +57,8 @@ type scenario struct {
 	// How often each of these may happen, in all: to A, with anybody to all.
 	anybody                                     bool
 	breaks, stops, ends, deaths, slows, flushes int
-	crashes                                     int // of the server
+	crashes                                     int  // of the server
+	slowly                                      bool // what was taken is not recorded at once
 
 	off   rulesOff
 	shell shellOff
@@ -112,6 +113,8 @@ const (
 	lostOp
 	doomed  // somebody saw or changed what it wrote or read without it: it must never be applied
 	excused // a token that it needs was taken away
+	unsure  // and that is not on record yet
+	mayLose // nor will be, but its client may have been told
 )
 
 type msgKind uint8
@@ -195,7 +198,7 @@ type client struct {
 	tasks         []HolderOutput
 	epoch         uint8 // in which it has reclaimed what it has
 	comes         uint8 // and in which it reclaims
-	saying        bool  // it has said that this is all, and has no answer
+	reclaims      bool  // Rsession came, and not all is reclaimed
 	returns       int
 	renews        int
 	overtaken     int
@@ -217,19 +220,20 @@ type serverReq struct {
 }
 
 type world struct {
-	sc      *scenario
-	progs   [][]op
-	m       *Manager
-	c       []client
-	p       []plainClient
-	val     [3]uint8
-	fates   [40]fate
-	targets [40]ID // of updates by name
-	reqs    map[ReqID]*serverReq
-	runs    []run // cuts being applied
-	names   []Output
-	stable  []record
-	epoch   uint8
+	sc       *scenario
+	progs    [][]op
+	m        *Manager
+	c        []client
+	p        []plainClient
+	val      [3]uint8
+	fates    [40]fate
+	targets  [40]ID // of updates by name
+	reqs     map[ReqID]*serverReq
+	runs     []run // cuts being applied
+	names    []Output
+	stable   []record
+	toRecord []Output // what was taken
+	epoch    uint8
 
 	breaks, stops, ends, deaths, slows, flushes, crashes int
 
@@ -328,7 +332,7 @@ func (w *world) clone() *world {
 		c.log, c.cuts, c.tasks, c.use = slices.Clone(c.log), slices.Clone(c.cuts), slices.Clone(c.tasks), slices.Clone(c.use)
 		c.c2s, c.s2c, c.old = slices.Clone(c.c2s), slices.Clone(c.s2c), slices.Clone(c.old)
 	}
-	n.stable = slices.Clone(w.stable)
+	n.stable, n.toRecord = slices.Clone(w.stable), slices.Clone(w.toRecord)
 	n.p, n.runs, n.names = slices.Clone(w.p), slices.Clone(w.runs), slices.Clone(w.names)
 	n.reqs = make(map[ReqID]*serverReq, len(w.reqs))
 	for id, r := range w.reqs {
@@ -366,6 +370,12 @@ func (w *world) write(k *ink) {
 		}
 	}
 	k.n(int(w.val[0]), int(w.val[1]), int(w.val[2]), w.breaks, w.stops, w.ends, w.deaths, w.slows, w.flushes, w.crashes)
+	for _, o := range w.toRecord {
+		k.n(int(o.Kind), int(o.Session), int(o.Req), int(o.ID), int(o.Keep), len(o.Lost))
+		for _, l := range o.Lost {
+			k.n(int(l.ID))
+		}
+	}
 	for i := range w.stable {
 		r := &w.stable[i]
 		k.n(int(r.lost[0]), int(r.lost[1]), int(r.lost[2]), int(w.epoch-w.c[i].epoch), int(w.epoch-w.c[i].comes))
@@ -411,7 +421,7 @@ func (c *client) write(k *ink) {
 	for _, t := range c.tasks {
 		k.n(int(t.ID), int(t.Keep))
 	}
-	k.flags(c.up, c.live, c.broken, c.resume, c.told, c.renewed, c.stopped, c.dead, c.saying)
+	k.flags(c.up, c.live, c.broken, c.resume, c.told, c.renewed, c.stopped, c.dead, c.reclaims)
 	for _, q := range [...][]msg{c.cuts, c.c2s, c.s2c, c.old} {
 		k.n(len(q))
 		for i := range q {

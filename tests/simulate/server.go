@@ -60,6 +60,13 @@ type reclaim struct {
 	ver int
 }
 
+// forget: the client knows that it lost these.
+func (c *known) forget(lost []tokens.Lost) {
+	for _, l := range lost {
+		delete(c.lost, l.ID)
+	}
+}
+
 // recording is a set of revocations on its way to stable storage.
 type recording struct {
 	req  tokens.ReqID
@@ -268,8 +275,13 @@ func (w *world) do(o *tokens.Output, all []tokens.Output) {
 		if cn := s.conns[k]; cn != nil {
 			cn.toClient(message{kind: msgRecall, recalls: o.Recalls})
 		}
-	case tokens.OutRevoked:
-		w.excuse(s.known[k].client, o.ID, o.Keep)
+	case tokens.OutRevoked, tokens.OutForget:
+		if o.Kind == tokens.OutRevoked {
+			w.excuse(s.known[k].client, o.ID, o.Keep)
+		} else if o.Req == 0 {
+			s.known[k].forget(o.Lost)
+			break
+		}
 		i := slices.IndexFunc(s.records, func(r recording) bool { return r.req == o.Req })
 		if i < 0 {
 			i = len(s.records)
@@ -281,10 +293,6 @@ func (w *world) do(o *tokens.Output, all []tokens.Output) {
 		}
 	case tokens.OutMissed:
 		s.missing, s.ending = o.Missed, true
-	case tokens.OutForget:
-		for _, l := range o.Lost {
-			delete(s.known[k].lost, l.ID)
-		}
 	case tokens.OutCommitGo, tokens.OutCommitKnown, tokens.OutCommitRefused:
 		i := slices.IndexFunc(s.came[k], func(mg message) bool { return mg.cut == o.Cut })
 		if i < 0 {
@@ -314,7 +322,7 @@ func (w *world) do(o *tokens.Output, all []tokens.Output) {
 
 func count(all []tokens.Output, req tokens.ReqID) (n int) {
 	for _, o := range all {
-		if o.Kind == tokens.OutRevoked && o.Req == req {
+		if (o.Kind == tokens.OutRevoked || o.Kind == tokens.OutForget) && o.Req == req {
 			n++
 		}
 	}
@@ -328,6 +336,10 @@ func (w *world) record(i int) {
 	s.records = slices.Delete(s.records, i, i+1)
 	for _, o := range r.what {
 		c := s.known[o.Session]
+		if o.Kind == tokens.OutForget {
+			c.forget(o.Lost)
+			continue
+		}
 		if left, ok := c.lost[o.ID]; !ok || o.Keep < left {
 			c.lost[o.ID] = o.Keep
 		}
