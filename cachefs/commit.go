@@ -349,6 +349,7 @@ func (f *FS) landed(s *sending) {
 		f.nextCut++
 	}
 	f.disputed = false
+	f.space.spent(s.net.Bytes)
 	before := f.log.Totals().Ops
 	f.applied(s.number, s.ops, s.net.Records)
 	f.stats.landed += before - f.log.Totals().Ops

@@ -31,7 +31,13 @@ type world struct {
 // newWorld starts a server; change may alter its settings.
 func newWorld(t testing.TB, change ...func(*p9srv.AuthorityConfig)) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), change: change}
+	return newWorldIn(t, t.TempDir(), change...)
+}
+
+// newWorldIn is newWorld over a directory that is there.
+func newWorldIn(t testing.TB, dir string, change ...func(*p9srv.AuthorityConfig)) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, change: change}
 	ok(t, os.Chmod(w.dir, 0o755))
 	w.start()
 	t.Cleanup(w.stop)

@@ -75,6 +75,7 @@ type FS struct {
 	revoking   map[uint64]int // objects between the call of the revokers and their return
 	events     []Event
 	keeping    keeping
+	space      space
 	stats      stats
 	statfs     wire.StatFS
 	statfsAt   int64
@@ -128,7 +129,7 @@ func newFS(conn *p9client.Conn, o Options) *FS {
 	fs := &FS{
 		opt: o.withDefaults(), conn: conn,
 		kick: make(chan struct{}, 1), renew: make(chan struct{}, 1), ended: make(chan struct{}),
-		leaseCh: make(chan struct{}), idsCh: make(chan struct{}), upCh: make(chan struct{}),
+		leaseCh: make(chan struct{}), idsCh: make(chan struct{}), upCh: make(chan struct{}), space: space{ch: make(chan struct{})},
 		holder: tokens.NewHolder(int64(leaseMargin)), nodes: make(map[uint64]*node), lru: newChunkList(),
 		revoking: make(map[uint64]int), questions: make(map[tokens.ReqID]question), lockers: make(map[*node]bool),
 	}

@@ -117,7 +117,8 @@ type Options struct {
 	// refused operation does not go with it. "ignoreReads": with the order causal, what was read does not count.
 	// "unbounded": any amount of data comes before a name. "resendBlind": after a break the server's word on the last cut
 	// is not heard. "serveOver": the cache is served though the lease is over. "noReclaim": what was held is served on after the server's
-	// restart without asking. "forgetFirst": what is lost is forgotten before it is kept.
+	// restart without asking. "forgetFirst": what is lost is forgotten before it is kept. "noSpace": data is taken on
+	// whether space is set aside for it or not.
 	Mutant string
 }
 

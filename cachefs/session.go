@@ -57,6 +57,7 @@ func (f *FS) openSession(ctx context.Context) error {
 	f.workers.Add(2)
 	go f.keepLink()
 	go f.commitLoop()
+	f.poke(f.renew) // for space
 	return nil
 }
 
@@ -154,6 +155,7 @@ func (f *FS) askRenewal(conn *p9client.Conn) chan linkEvent {
 	if f.ids.Count+f.nextIDs.Count < lowIDs {
 		t.Flags |= wire.RenewIDs
 	}
+	t.Space = f.wish()
 	f.mu.Unlock()
 	r := new(wire.Rrenew)
 	sent := f.clock()
@@ -195,6 +197,7 @@ func (f *FS) renewed(r *wire.Rrenew, sent int64) {
 	f.unrenewed = false
 	f.leased(sent, r.Lease)
 	f.setTime(r.Time)
+	f.spaced(r.Space)
 	if r.IDs.Count > 0 {
 		f.noteRange(r.IDs.First, r.IDs.Count, r.IDs.Gen)
 		if f.ids.Count == 0 {

@@ -85,16 +85,21 @@ func (t *turn) try(step func(t *turn) error) error {
 // write policy says. data is how many bytes it adds to n.
 func (fs *FS) update(ctx context.Context, cred *p9srv.Cred, n *node, data int64, step func(t *turn) error) error {
 	var seqs []uint64
+	through := fs.opt.Writes == Sync || fs.opt.Writes == OnClose && data == 0
 	err := fs.do(ctx, cred, func(t *turn) error {
+		full, err := t.reserve(n, data)
+		if err != nil {
+			return err
+		}
+		through = through || full
 		if data > 0 && t.req == 0 {
 			if err := t.room(data, n.id); err != nil {
 				return err
 			}
 		}
-		err := step(t)
-		if err == nil {
+		if err = step(t); err == nil {
 			seqs = append(seqs, t.seqs...)
-			if len(seqs) > 0 && (fs.opt.Writes == Sync || fs.opt.Writes == OnClose && data == 0) {
+			if len(seqs) > 0 && through {
 				fs.await(seqs)
 			}
 		}
@@ -103,7 +108,7 @@ func (fs *FS) update(ctx context.Context, cred *p9srv.Cred, n *node, data int64,
 	if err != nil || len(seqs) == 0 {
 		return err
 	}
-	if fs.opt.Writes == Sync || fs.opt.Writes == OnClose && data == 0 {
+	if through {
 		return fs.awaited(ctx, seqs)
 	}
 	fs.noteDirty()

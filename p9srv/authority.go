@@ -94,6 +94,8 @@ type Authority struct {
 	todo  []func()
 	kicks []*conn
 
+	lent atomic.Uint64 // bytes of the disk set aside for sessions; changed with mu held
+
 	// For tests.
 	beforeApply func(session, cut uint64) // runs between the check of a cut and its application
 	mutant      mutant

@@ -107,6 +107,9 @@ func (r *request) write() error {
 		if err := r.admit(tokens.Elem{ID: r.f.obj.ID(), Mode: tokens.Write}); err != nil {
 			return err
 		}
+		if err := r.mayGrow(m.Offset, len(m.Data)); err != nil {
+			return err
+		}
 		var err error
 		if n, err = o.WriteAt(r, m.Data, int64(m.Offset)); err != nil {
 			return err
@@ -115,6 +118,18 @@ func (r *request) write() error {
 	r.hot.rwrite.Count = uint32(n)
 	r.reply = &r.hot.rwrite
 	return nil
+}
+
+// mayGrow refuses a plain client's write that makes a file longer by what is set aside for others.
+func (r *request) mayGrow(off uint64, n int) error {
+	if r.c.srv.cfg.Authority.roomFor(uint64(n)) {
+		return nil
+	}
+	a, err := r.f.obj.GetAttr(r, r.f.cred)
+	if err == nil && off+uint64(n) > a.Size {
+		err = syscall.ENOSPC
+	}
+	return err
 }
 
 func (r *request) fsync() error {

@@ -40,6 +40,7 @@ type session struct {
 	until    int64    // its lease is over from then on, as far as the status says
 	over     bool     // its lease is over, and that was said
 	ended    bool     // it is gone, but a cut of it is still being applied
+	space    uint64   // bytes of the disk set aside for it (see space.go)
 	pending  bool     // it said that it has work that is not committed
 	noted    bool     // and that is on record
 
@@ -494,6 +495,7 @@ func (a *Authority) endSession(s *session, why string) {
 			a.send(r, rlerror(errNoSession))
 		}
 	}
+	s.setSpace(0)
 	delete(a.sessions, s.id)
 	if a.clients[s.client] == s {
 		delete(a.clients, s.client)

@@ -299,6 +299,9 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	}
 	reply := a.checkMoves(p)
 	if reply == nil {
+		reply = a.noRoom(s, p)
+	}
+	if reply == nil {
 		if reply = a.applied(cred, p); reply == nil {
 			a.inDoubt(s, p)
 			return
@@ -308,6 +311,7 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	a.mu.Lock()
 	defer a.unlock(nil)
 	if applied {
+		s.used(p)
 		for i := range p.Records {
 			if p.Records[i].Kind == cut.Create {
 				s.made++

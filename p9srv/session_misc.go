@@ -51,6 +51,10 @@ func (r *request) trenew() error {
 			}
 		}
 	}
+	var d disk
+	if m.Space > 0 {
+		d = a.disk()
+	}
 	a.mu.Lock()
 	defer a.unlock(c)
 	s := a.mine(c)
@@ -77,12 +81,14 @@ func (r *request) trenew() error {
 		s.noted = false
 		a.note(stable.Record{Kind: stable.Idle, Session: s.id})
 	}
-	if len(records) == 0 || a.store == nil {
-		r.reply = a.renewed(s, ids)
-		return nil
-	}
+	// What is set aside and what a cut has used of it must be told in the order in which it was: this reply takes its
+	// place among those to cuts here.
 	if err := r.deferReply(nil); err != nil {
 		return err
+	}
+	if len(records) == 0 || a.store == nil {
+		a.send(r, a.renewed(s, ids, m.Space, d))
+		return errDeferred
 	}
 	a.durably(func(err error) {
 		a.mu.Lock()
@@ -97,18 +103,18 @@ func (r *request) trenew() error {
 			case pending: // it has said since that it has none
 				a.note(stable.Record{Kind: stable.Idle, Session: s.id})
 			}
-			a.send(r, a.renewed(s, ids))
+			a.send(r, a.renewed(s, ids, m.Space, d))
 		}
 	}, records...)
 	return errDeferred
 }
 
-// renewed is the answer to a Trenew that gives ids. mu is held.
-func (a *Authority) renewed(s *session, ids wire.IDRange) *wire.Rrenew {
+// renewed is the answer to a Trenew that gives ids, and space as far as there is. mu is held.
+func (a *Authority) renewed(s *session, ids wire.IDRange, space uint64, d disk) *wire.Rrenew {
 	if ids.Count > 0 {
 		s.addRange(ids)
 	}
-	return &wire.Rrenew{Time: time.Now().UnixNano(), Lease: a.lease(s), IDs: ids}
+	return &wire.Rrenew{Time: time.Now().UnixNano(), Lease: a.lease(s), IDs: ids, Space: a.lend(s, space, d)}
 }
 
 func (r *request) tbind() error {
