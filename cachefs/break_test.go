@@ -282,7 +282,7 @@ func TestBreaksUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	steps := 30
 	if os.Getenv("ECHO9_FULL") != "" {
-		steps = 1500
+		steps = 400
 	}
 	var mu sync.Mutex
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 5))
