@@ -121,7 +121,6 @@ func (t *torture) again(i int) {
 
 // killServer ends the server, and starts it again.
 func (t *torture) killServer() {
-	t.ailing.Store(true)
 	t.server.kill()
 	t.pause(1.2)
 	if t.o.restore {
@@ -130,7 +129,6 @@ func (t *torture) killServer() {
 	if err := t.serve(); err != nil {
 		t.bad("the server does not start again: %v", err)
 	}
-	t.ailing.Store(false)
 }
 
 // older brings the server's tree back to a state that it had before: only to see that it is noticed.

@@ -50,6 +50,8 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 func spawn(what string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(args[0], args[1:]...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	// It does not outlive who tortures it, nor hears his Ctrl-C.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %v: %w", args, err)
 	}

@@ -29,10 +29,11 @@ type options struct {
 	length  time.Duration
 	clients int
 	lease   time.Duration
-	without []string // kinds of faults that are left out
-	only    []string // if any, others are left out
-	first   []string // kinds that come first, in this order
-	long    float64  // faults last for so many leases at least
+	without []string        // kinds of faults that are left out
+	only    []string        // if any, others are left out
+	stop    <-chan struct{} // closed: end sooner
+	first   []string        // kinds that come first, in this order
+	long    float64         // faults last for so many leases at least
 	logf    func(format string, args ...any)
 	restore bool // the server comes back with an older state: a mutant of the surroundings
 	deaf    bool // what is reported as lost is not heard: the same
@@ -71,7 +72,6 @@ type torture struct {
 	done    chan struct{}
 	wg      sync.WaitGroup
 	filled  atomic.Bool
-	ailing  atomic.Bool // the server is down, or was a moment ago
 
 	mu sync.Mutex // guards what follows
 	counts
@@ -260,9 +260,9 @@ func (t *torture) run() {
 		})
 	}
 	end := time.Now().Add(t.o.length)
-	for round := 0; time.Now().Before(end) && len(t.wrongs()) < 20; round++ {
+	for !t.over(end) && len(t.wrongs()) < 20 {
 		for range 8 {
-			if !time.Now().Before(end) {
+			if t.over(end) {
 				break
 			}
 			t.fault()
@@ -275,6 +275,15 @@ func (t *torture) run() {
 	t.wg.Wait()
 	for _, p := range plains {
 		p.close()
+	}
+}
+
+func (t *torture) over(end time.Time) bool {
+	select {
+	case <-t.o.stop:
+		return true
+	default:
+		return time.Now().After(end)
 	}
 }
 
