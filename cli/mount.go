@@ -79,6 +79,7 @@ func withoutAddr(flags []cli.Flag) []cli.Flag { return flags[1:] }
 
 // fullPath is the path by which programs know a mount point.
 func fullPath(mnt string) string {
+	freeDead(mnt)
 	full, err := mountpoint(mnt)
 	if err != nil {
 		return mnt // whoever mounts there will say what is wrong with it

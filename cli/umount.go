@@ -19,6 +19,7 @@ When it returns with 0, all that was done is at the server.`,
 			if err := checkOperands(c, 1, 1); err != nil {
 				return err
 			}
+			freeDead(c.Args().First())
 			m, err := findMount("umount", c.Args().First())
 			if err != nil {
 				return err
