@@ -126,7 +126,7 @@ func (w *world) edit(r uint32) {
 	u.applied = true
 	w.srv.tree.do(u)
 	w.pass(nil, f, true)
-	w.edited[f] = w.srv.epoch
+	w.edited[f], w.editor[f] = w.srv.epoch, u.n
 	w.say("somebody writes %d to %d on the host", u.n, f)
 }
 

@@ -62,6 +62,7 @@ type world struct {
 	live    []*update // neither applied nor lost
 	ids     []id
 	edited  map[id]uint64 // on the host, after which epoch
+	editor  map[id]int    // and by which update
 
 	counts Counts
 	bad    string
@@ -76,7 +77,7 @@ type Counts struct {
 }
 
 func newWorld(cfg Config) *world {
-	w := &world{cfg: cfg, srv: server{tree: newTree(), known: map[sid]*known{}}, edited: map[id]uint64{}, ids: []id{dirA, dirB, firstFile, firstFile + 1, firstFile + 2}}
+	w := &world{cfg: cfg, srv: server{tree: newTree(), known: map[sid]*known{}}, edited: map[id]uint64{}, editor: map[id]int{}, ids: []id{dirA, dirB, firstFile, firstFile + 1, firstFile + 2}}
 	for i := range cfg.Clients {
 		w.clients = append(w.clients, w.newClient(i))
 	}
@@ -461,7 +462,7 @@ func (c *client) covers(set, need []tokens.Elem) bool {
 
 // behind: k was edited on the host while the server was away, and c does not know it yet.
 func (w *world) behind(c *client, k id) bool {
-	return w.edited[k] != 0 && (w.edited[k] >= c.epoch || c.h.Reclaiming())
+	return c.base[k] < w.editor[k] && (w.edited[k] >= c.epoch || c.h.Reclaiming())
 }
 
 // cached reports whether all of set is cached. What is held and not cached is given back: then it comes along with a grant again.
