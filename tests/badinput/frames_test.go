@@ -162,7 +162,19 @@ func badNames(t *testing.T, v victim) {
 	c.refused(&wire.Tattach{Fid: 300, Afid: wire.NoFid, UID: 0, Aname: "../../etc"})
 	c.refused(&wire.Tattach{Fid: 300, Afid: wire.NoFid, UID: 0, Aname: "up"})
 	c.refused(&wire.Tattach{Fid: 300, Afid: wire.NoFid, UID: 0, Aname: "sub/file"}, syscall.ENOTDIR)
-	c.refused(&wire.Tattach{Fid: 300, Afid: wire.NoFid, UID: 0, Aname: ".echo9"})
+	// The tree of the server's status: not the private directory, which nobody gets into.
+	c.refused(&wire.Tattach{Fid: 300, Afid: wire.NoFid, UID: 0, Aname: ".echo9/log"})
+	c.ok(&wire.Tattach{Fid: 300, Afid: wire.NoFid, UID: 0, Aname: ".echo9"})
+	for i, name := range []string{"log", "tmp", "orphans", "lock", "sessions", ".."} {
+		r, ok := c.do(&wire.Twalk{Fid: 300, NewFid: uint32(301 + i), Names: []string{name}}).(*wire.Rwalk)
+		if ok && len(r.QIDs) > 0 && (name != ".." || r.QIDs[0].Path == root) {
+			t.Errorf("a walk to %q from the status tree succeeds", name)
+		}
+	}
+	c.refused(&wire.Tmkdir{Dfid: 300, Name: "x", Mode: 0o755})
+	c.refused(&wire.Tlink{Dfid: 300, Fid: 2, Name: "x"})
+	c.refused(&wire.Trenameat{OldDfid: 0, OldName: "big", NewDfid: 300, NewName: "x"})
+	c.refused(&wire.Tunlinkat{Dfid: 300, Name: "status"})
 	// The server's private directory is nobody's business.
 	if r, ok := c.do(&wire.Twalk{Fid: 0, NewFid: 301, Names: []string{".echo9"}}).(*wire.Rwalk); ok && len(r.QIDs) > 0 {
 		t.Error("the private directory can be walked to")
