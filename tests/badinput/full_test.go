@@ -65,7 +65,7 @@ func TestFullDiskPlain(t *testing.T) {
 // A full disk behind a cache: what fsync has acknowledged is there; a write or an fsync tells what is not; the
 // final name of a file that did not fit is what it was; and when something is removed all goes on.
 func TestFullDiskCached(t *testing.T) {
-	dir := smallDisk(t, "5m")
+	dir := smallDisk(t, "4200k")
 	s := served.Start(t, dir)
 	f := cache(t, s)
 	ctx := t.Context()
