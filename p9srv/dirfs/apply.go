@@ -140,7 +140,8 @@ func (fs *FS) Apply(ctx context.Context, cred *p9srv.Cred, c *cut.Cut) error {
 	return err
 }
 
-// makeSpace has the log of cuts give back what it can do without, and says whether that was anything.
+// makeSpace has the log of cuts give back what it can do without, and what is kept of objects that are gone only as long as the log names
+// them. It says whether there may be more room than before.
 func (fs *FS) makeSpace() bool {
 	l := fs.ledger
 	l.mu.Lock()
@@ -151,7 +152,7 @@ func (fs *FS) makeSpace() bool {
 			return false
 		}
 	}
-	return l.log.Shrink() > 0
+	return l.log.Shrink() > 0 || some
 }
 
 // apply applies a cut wholly, or refuses it.

@@ -64,7 +64,7 @@ func (l *Log) retire() {
 	}
 	l.spare = append(l.spare, l.live[:n]...)
 	l.live = append([]*segment(nil), l.live[n:]...)
-	l.lean = false
+	l.lean, l.small, l.tight = false, false, false
 	l.prepare()
 	l.cond.Broadcast()
 }

@@ -38,6 +38,7 @@ type mutants struct {
 
 const (
 	leastSegment   = 1 << 20
+	tightSegment   = 256 << 10 // where the disk has not even that much
 	defaultSegment = 16 << 20
 	defaultMax     = 512 << 20
 	// lazySync is how long what nobody waits for may be on its way to stable storage.
@@ -78,6 +79,7 @@ type Log struct {
 	failure   error      // why
 	lean      bool       // it failed, nobody wants room: not tried again
 	small     bool       // the disk is nearly full
+	tight     bool       // it has no room for leastSegment
 	preparing bool
 	tasks     sync.WaitGroup
 

@@ -120,8 +120,10 @@ func (l *Log) prepareOne() bool {
 	case size > l.least():
 		// A small one will do.
 		l.small = true
+	case !l.tight && size > tightSegment:
+		l.tight = true
 	default:
-		l.failed, l.failure, l.want, l.lean, l.small = try, err, 0, true, false
+		l.failed, l.failure, l.want, l.lean, l.small, l.tight = try, err, 0, true, false, false
 	}
 	return true
 }
@@ -129,6 +131,9 @@ func (l *Log) prepareOne() bool {
 // least is the size of a segment that has just the room that is wanted and not there.
 func (l *Log) least() int64 {
 	least := min(leastSegment, l.opt.SegmentSize)
+	if l.tight {
+		least = min(tightSegment, least)
+	}
 	if l.fitting(l.want) >= 0 {
 		return least
 	}
@@ -146,7 +151,7 @@ func (l *Log) lacking() int64 {
 	if l.want == 0 && (len(l.ready) >= readyTarget || l.lean) {
 		return 0
 	}
-	if l.small {
+	if l.small || l.tight {
 		return l.least()
 	}
 	var live int64
