@@ -66,9 +66,13 @@ func (l *life) faulty(t testing.TB) error {
 		if after := snapshot(t, l.dir, true); after != before {
 			return fmt.Errorf("a cut that was refused at step %d, %q, with %v left a trace:\n%s\nthe cut: %s", n, hit, errno, diffText(before, after), recordsText(c))
 		}
-		// A log that could not write or sync takes nothing more; for want of space it goes on.
+		// A log that could not write or sync takes nothing more; for want of space it goes on. Nor does a server whose checkpoint failed,
+		// as one does that is to make space and that the host refuses to sync.
 		full := (errno == syscall.ENOSPC || errno == syscall.EDQUOT) && hit == "log allocate"
-		if broken := strings.HasPrefix(hit, "log ") && !full; broken || l.fate.roll(6) == 0 {
+		l.fs.ledger.mu.Lock()
+		broken := strings.HasPrefix(hit, "log ") && !full || l.fs.ledger.failed != nil
+		l.fs.ledger.mu.Unlock()
+		if broken || l.fate.roll(6) == 0 {
 			done, err := l.restart(t, c, next, hit, doubt)
 			if err != nil || done {
 				return err
