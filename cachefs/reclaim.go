@@ -129,6 +129,8 @@ func (f *FS) reclaimSets(s *resumption, elems []wire.GrantElem) error {
 			continue
 		case errors.Is(err, p9client.ErrEnded):
 			return err
+		case errors.Is(err, syscall.ESTALE): // the lease ran out meanwhile: nothing is lost, but the session has to be resumed first
+			return fmt.Errorf("reclaiming: %w", err)
 		case err != nil: // it will have none of it
 			f.opt.Logf("%d objects could not be reclaimed: %v", len(set), err)
 			f.reclaimedSet(set, &wire.Rgrant{}, sent)
