@@ -94,6 +94,8 @@ type Authority struct {
 	todo  []func()
 	kicks []*conn
 
+	releasing sync.WaitGroup // of sessions that have ended, at the Backend
+
 	lent atomic.Uint64 // bytes of the disk set aside for sessions; changed with mu held
 
 	// For tests.
@@ -201,6 +203,15 @@ func (a *Authority) step(in tokens.Input) {
 
 // later has f done by a goroutine of its own when mu is free. mu is held.
 func (a *Authority) later(f func()) { a.todo = append(a.todo, func() { go f() }) }
+
+// release has the Backend forget what is kept for a session that has ended. mu is held.
+func (a *Authority) release(session uint64) {
+	a.releasing.Add(1)
+	a.later(func() {
+		defer a.releasing.Done()
+		a.cfg.Backend.EndSession(session)
+	})
+}
 
 // do does one output of the manager. mu is held; nothing here steps the manager.
 func (a *Authority) do(o *tokens.Output) {
@@ -330,6 +341,7 @@ func (a *Authority) Close() {
 		}
 	}
 	a.unlock(nil)
+	a.releasing.Wait() // the Backend may be closed then
 }
 
 // background is the context of work that no request waits for.

@@ -516,7 +516,7 @@ func (a *Authority) endSession(s *session, why string) {
 		s.ended = true // the Backend is told when the cut is done
 		a.ending++
 	} else {
-		a.later(func() { a.cfg.Backend.EndSession(id) })
+		a.release(id)
 	}
 	a.checkGate()
 }

@@ -327,7 +327,7 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	if s.ended {
 		a.ending--
 		id := s.id
-		a.later(func() { a.cfg.Backend.EndSession(id) })
+		a.release(id)
 		a.checkGate()
 	}
 }
