@@ -61,7 +61,7 @@ func TestBaseVersion(t *testing.T) {
 		{"link", func() error { return a.Link(bg, "old/f", "link") }},
 		{"unlink", func() error { return a.Remove(bg, "link") }},
 		{"rmdir", func() error { return a.Remove(bg, "old/dir") }},
-		{"chmod", func() error { return a.Chmod(bg, "old/f", 0o400) }},
+		{"chmod", func() error { return a.Chmod(bg, "old/f", 0o600) }},
 		{"chmod of a directory", func() error { return a.Chmod(bg, "old", 0o700) }},
 		{"utimes", func() error { return a.Chtimes(bg, "old/f", 1e9, 2e9) }},
 		{"utimes of a symlink's directory", func() error { return a.Chtimes(bg, "old", 1e9, 2e9) }},

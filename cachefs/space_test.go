@@ -129,6 +129,9 @@ func fullDisk(t *testing.T, seed uint64, change ...func(*Options)) error {
 // TestFullDisk: whoever writes to a full disk is told so when he writes or waits for it, and nothing that was acknowledged, or taken on, is lost.
 // Clients that take on more than is set aside for them lose some of it, and are found out.
 func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
 	seeds := uint64(1)
 	if os.Getenv("ECHO9_FULL") != "" {
 		seeds = 20

@@ -94,7 +94,7 @@ type Authority struct {
 	todo  []func()
 	kicks []*conn
 
-	releasing sync.WaitGroup // of sessions that have ended, at the Backend
+	working sync.WaitGroup // what goroutines of later's do at the Backend
 
 	lent atomic.Uint64 // bytes of the disk set aside for sessions; changed with mu held
 
@@ -206,9 +206,9 @@ func (a *Authority) later(f func()) { a.todo = append(a.todo, func() { go f() })
 
 // release has the Backend forget what is kept for a session that has ended. mu is held.
 func (a *Authority) release(session uint64) {
-	a.releasing.Add(1)
+	a.working.Add(1)
 	a.later(func() {
-		defer a.releasing.Done()
+		defer a.working.Done()
 		a.cfg.Backend.EndSession(session)
 	})
 }
@@ -341,7 +341,7 @@ func (a *Authority) Close() {
 		}
 	}
 	a.unlock(nil)
-	a.releasing.Wait() // the Backend may be closed then
+	a.working.Wait() // the Backend may be closed then
 }
 
 // background is the context of work that no request waits for.

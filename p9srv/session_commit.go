@@ -282,7 +282,11 @@ func (a *Authority) commitGo(s *session, id tokens.SessionID, number uint64) {
 	}
 	p.going = true
 	cred := s.cred
-	a.later(func() { a.apply(s, p, &cred) })
+	a.working.Add(1)
+	a.later(func() {
+		defer a.working.Done()
+		a.apply(s, p, &cred)
+	})
 	if a.mutant == mutantNoBusy {
 		a.later(func() {
 			a.mu.Lock()
