@@ -175,7 +175,8 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn, peer Peer) error {
 
 // Shutdown stops accepting, lets requests that run end and their replies go
 // out, cancels those that wait, and closes the connections. When ctx ends
-// first it hangs up. It returns when no connection is left, or with ctx's error.
+// first it hangs up. It returns when no connection is left, or with ctx's error: then nobody gets an answer any more, and
+// what still runs has had hangUpTime to end.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -186,25 +187,36 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.drain()
 	}
 	s.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() {
-		for _, c := range s.snapshot(nil) {
-			c.hangUp(ctx.Err())
-		}
+	wake := func() {
 		s.mu.Lock()
 		s.gone.Broadcast()
 		s.mu.Unlock()
-	})
-	defer stop()
+	}
+	defer context.AfterFunc(ctx, wake)()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.conns) > 0 && ctx.Err() == nil {
 		s.gone.Wait()
 	}
-	if len(s.conns) > 0 {
-		return fmt.Errorf("shutdown with %d connections left: %w", len(s.conns), ctx.Err())
+	if len(s.conns) == 0 {
+		return nil
 	}
-	return nil
+	s.mu.Unlock()
+	for _, c := range s.snapshot(nil) {
+		c.hangUp(ctx.Err())
+	}
+	late := time.Now().Add(hangUpTime)
+	defer time.AfterFunc(hangUpTime, wake).Stop()
+	s.mu.Lock()
+	left := len(s.conns)
+	for len(s.conns) > 0 && time.Now().Before(late) {
+		s.gone.Wait()
+	}
+	return fmt.Errorf("shutdown with %d connections left: %w", left, ctx.Err())
 }
+
+// hangUpTime is how long requests that run may go on after their connections were hung up.
+const hangUpTime = 2 * time.Second
 
 // Close hangs up on everybody at once.
 func (s *Server) Close() error {
