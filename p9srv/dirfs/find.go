@@ -13,8 +13,8 @@ import (
 
 // After a restart clients ask for objects by their ids that nobody has walked to yet. Those that are inode numbers, and on hosts
 // whose handles cannot be opened all, are found by an index of the tree: inode number → a name. It is
-// made at the start, when sessions may come back, from the listings of all directories, without looking at the
-// files; who asks meanwhile waits for it. (A handle made of an inode number could lead out of the tree.)
+// made at the start, when sessions may come back, else when a client that was forgotten asks, from the listings of all directories,
+// without looking at the files; who asks meanwhile waits for it. (A handle made of an inode number could lead out of the tree.)
 
 // treeIndex is the index.
 type treeIndex struct {

@@ -153,7 +153,7 @@ var goroutine = regexp.MustCompile(`(?m)^goroutine (\d+)[^\[]* \[`)
 
 // idleGoroutines is how many goroutines a server has at most that serves nobody: those of its
 // listener, of signals, of what it keeps on the disk, and of Go's runtime. One for each connection or request would be more at once.
-const idleGoroutines = 18
+const idleGoroutines = 17
 
 // rests waits until the server does nothing any more, as long as it may take to give back what a client had: what it takes of
 // the processor stays the same.
