@@ -328,7 +328,7 @@ func (a *Authority) tick() {
 	}
 }
 
-// Close ends all sessions, without waiting for anybody; those that are kept in stable storage can be resumed in
+// Close ends all sessions, waiting for no client, but for what is under way at the Backend; those that are kept in stable storage can be resumed in
 // the server's next life. Their connections should be gone.
 func (a *Authority) Close() {
 	a.mu.Lock()
