@@ -1,7 +1,6 @@
 package cachefs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,13 +133,17 @@ func (w *world) next(t *testing.T, dir string, change func(*Options)) (Recovered
 	return r, err
 }
 
-// deeds are what a program does, one after the other.
+// deeds are what a program does, one after the other: each one update at most, so that a death leaves the state before it or
+// the one after it.
 var deeds = []func(f *FS) error{
 	func(f *FS) error { return f.Mkdir(bg, "d", 0o755) },
-	func(f *FS) error { return f.WriteFile(bg, "d/a", []byte("first"), 0o644) },
-	func(f *FS) error { return f.WriteFile(bg, "b", bytes.Repeat([]byte("b"), 3000), 0o600) },
+	func(f *FS) error { return create(f, "d/a", 0o644) },
+	func(f *FS) error { return appendTo(f, "d/a", "first") },
+	func(f *FS) error { return create(f, "b", 0o600) },
+	func(f *FS) error { return appendTo(f, "b", strings.Repeat("b", 3000)) },
 	func(f *FS) error { return f.Sync(bg) },
-	func(f *FS) error { return f.WriteFile(bg, "d/new", []byte("new content"), 0o644) },
+	func(f *FS) error { return create(f, "d/new", 0o644) },
+	func(f *FS) error { return appendTo(f, "d/new", "new content") },
 	func(f *FS) error { return f.Rename(bg, "d/new", "d/a") },
 	func(f *FS) error { return appendTo(f, "b", "more") },
 	func(f *FS) error { return appendTo(f, "b", "and more") },
@@ -148,8 +152,17 @@ var deeds = []func(f *FS) error{
 	func(f *FS) error { return f.Sync(bg) },
 	func(f *FS) error { return f.Symlink(bg, "e/d/a", "link") },
 	func(f *FS) error { return f.Remove(bg, "b") },
-	func(f *FS) error { return f.WriteFile(bg, "b", []byte("again"), 0o644) },
+	func(f *FS) error { return create(f, "b", 0o644) },
+	func(f *FS) error { return appendTo(f, "b", "again") },
 	func(f *FS) error { return appendTo(f, "e/d/a", "!") },
+}
+
+func create(f *FS, name string, mode uint32) error {
+	h, err := f.OpenFile(bg, name, wire.OWronly|wire.OCreat|wire.OExcl, mode)
+	if err != nil {
+		return err
+	}
+	return h.Close(bg)
 }
 
 func appendTo(f *FS, name, text string) error {
