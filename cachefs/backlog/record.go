@@ -2,10 +2,10 @@ package backlog
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 
 	"echo9/cachefs/order"
 	"echo9/internal/cut"
+	"echo9/internal/records"
 )
 
 // Kind says what a Record is, and which of its fields count.
@@ -93,19 +93,13 @@ type Range struct{ First, Count, Gen uint64 }
 // head begins every file.
 const head = "echo9 backlog 1\n"
 
-// frame is the length and the checksum before each record.
-const frame = 8
-
 // maxRecord bounds a record that is read.
 const maxRecord = 64 << 20
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // append appends the record as it is in a file.
 func (r *Record) append(b []byte) []byte {
 	at := len(b)
-	b = append(b, make([]byte, frame)...)
-	e := encoder{append(b, byte(r.Kind))}
+	e := encoder{append(records.Begin(b), byte(r.Kind))}
 	switch r.Kind {
 	case Opened:
 		e.session(r.Session)
@@ -126,31 +120,7 @@ func (r *Record) append(b []byte) []byte {
 	default:
 		panic("backlog: a record of no kind")
 	}
-	body := e.b[at+frame:]
-	binary.LittleEndian.PutUint32(e.b[at:], uint32(len(body)))
-	binary.LittleEndian.PutUint32(e.b[at+4:], crc32.Checksum(body, castagnoli))
-	return e.b
-}
-
-// next takes the first record; size 0: there is no whole one. What it gives shares nothing with b.
-func next(b []byte) (r Record, size int) {
-	if len(b) < frame {
-		return r, 0
-	}
-	n := binary.LittleEndian.Uint32(b)
-	if n == 0 || n > maxRecord || uint64(len(b)) < frame+uint64(n) {
-		return r, 0
-	}
-	body := b[frame : frame+n]
-	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
-		return r, 0
-	}
-	d := decoder{b: body}
-	r = d.record()
-	if d.bad || len(d.b) > 0 {
-		return Record{}, 0
-	}
-	return r, frame + int(n)
+	return records.End(e.b, at)
 }
 
 type encoder struct{ b []byte }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"echo9/cachefs/order"
+	"echo9/internal/records"
 )
 
 // State is what records come to.
@@ -130,16 +131,12 @@ func (s *State) Log() (l *order.Log, was map[uint64]uint64) {
 // than there are when the last write was cut short, 0 when it is no such file.
 func Read(b []byte) (s *State, n int) {
 	s = NewState()
-	if len(b) < len(head) || string(b[:len(head)]) != head {
-		return s, 0
-	}
-	n = len(head)
-	for {
-		r, size := next(b[n:])
-		if size == 0 {
-			return s, n
+	n = records.Read(b, head, maxRecord, func(record []byte) bool {
+		r, ok := decode(record)
+		if ok {
+			s.Apply(&r)
 		}
-		s.Apply(&r)
-		n += size
-	}
+		return ok
+	})
+	return s, n
 }
