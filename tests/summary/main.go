@@ -1,6 +1,6 @@
 // Command summary reads the output of `go test -json` and prints what a person
 // wants of it: each package as it ends, all output of what failed, and in the
-// end counts, and the names of what was skipped.
+// end counts, the names of what was skipped, and what took longest.
 //
 //	go test -json ./... | summary [-what NAME] [-again] [-totals FILE]
 //
@@ -11,6 +11,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -36,6 +37,23 @@ type totals struct {
 	Skipped, Failing []string
 	// Names are the tests that passed, without the name of the run.
 	Names map[string]bool
+	// Slow are the tests that took longest, the longest first.
+	Slow []slow
+}
+
+type slow struct {
+	Name    string
+	Seconds float64
+}
+
+// slowest is how many of them are named.
+const slowest = 10
+
+// took notes how long tests took.
+func (t *totals) took(s ...slow) {
+	t.Slow = append(t.Slow, s...)
+	slices.SortStableFunc(t.Slow, func(a, b slow) int { return cmp.Compare(b.Seconds, a.Seconds) })
+	t.Slow = t.Slow[:min(len(t.Slow), slowest)]
 }
 
 func main() {
@@ -65,6 +83,7 @@ func main() {
 	all.Failed += run.Failed
 	all.Skipped = append(all.Skipped, run.Skipped...)
 	all.Failing = append(all.Failing, run.Failing...)
+	all.took(run.Slow...)
 	if all.Names == nil {
 		all.Names = make(map[string]bool)
 	}
@@ -124,6 +143,9 @@ func read(what string) (totals, error) {
 			if e.Action == "pass" && e.Test != "" {
 				t.Names[key] = true
 			}
+			if e.Elapsed >= 1 && e.Test != "" && !strings.Contains(e.Test, "/") {
+				t.took(slow{name, e.Elapsed})
+			}
 			t.end(e, name, output[key], parents[key])
 			delete(output, key)
 		}
@@ -168,6 +190,9 @@ func (t *totals) end(e event, name string, output []string, isParent bool) {
 
 // print prints the last word, and gives the exit code.
 func (t *totals) print() int {
+	for _, s := range t.Slow {
+		fmt.Printf("slow:    %6.1fs %s\n", s.Seconds, s.Name)
+	}
 	for _, s := range t.Skipped {
 		fmt.Println("skipped:", s)
 	}

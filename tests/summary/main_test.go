@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,5 +98,26 @@ func TestTotals(t *testing.T) {
 	}
 	if out, code := summary(t, false, "", "-totals", file, "-print"); code != 1 || !strings.Contains(out, "failed:  third p TestC/sub") {
 		t.Errorf("exit code %d:\n%s", code, out)
+	}
+}
+
+func TestSlowest(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "totals")
+	for run := range 2 {
+		var events strings.Builder
+		for i := range 8 {
+			took := 1 + 2*i + run // 1 to 16, in both runs together
+			fmt.Fprintf(&events, `{"Action":"pass","Package":"p","Test":"Test%d/sub","Elapsed":%d}`+"\n", i, took)
+			fmt.Fprintf(&events, `{"Action":"pass","Package":"p","Test":"Test%d","Elapsed":%d}`+"\n", i, took)
+		}
+		summary(t, true, events.String(), "-what", fmt.Sprint("run", run), "-totals", file)
+	}
+	out, _ := summary(t, true, "", "-totals", file, "-print")
+	var want strings.Builder
+	for took := 16; took > 6; took-- {
+		fmt.Fprintf(&want, "slow:    %6.1fs run%d p Test%d\n", float64(took), (took-1)%2, (took-1)/2)
+	}
+	if !strings.HasPrefix(out, want.String()+"16 passed") {
+		t.Errorf("it says\n%s\nwant\n%s", out, want.String())
 	}
 }
