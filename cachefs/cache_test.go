@@ -454,6 +454,22 @@ func TestRefusedThrough(t *testing.T) {
 	ok(t, a.Sync(bg))
 }
 
+// TestReleaseIsNotKept: that what has no name is closed goes to the server at once when a policy lets nothing wait, though
+// no program waits for it; and it is a cut of its own.
+func TestReleaseIsNotKept(t *testing.T) {
+	for _, policy := range []Writes{Sync, OnClose} {
+		a := newWorld(t).cache(func(o *Options) { o.Writes, o.WriteBehind = policy, time.Hour })
+		h := open(t, a, "f", wire.OCreat|wire.ORdwr)
+		ok(t, a.Remove(bg, "f"))
+		ok(t, h.Close(bg))
+		until(t, "it has gone", func() bool { return a.Status().Pending == 0 })
+		ok(t, a.Mkdir(bg, "d", 0o755))
+		if st := a.Status(); st.Cuts < st.Updates {
+			t.Errorf("%v: %d updates went in %d cuts", policy, st.Updates, st.Cuts)
+		}
+	}
+}
+
 // TestRevokers: what is above is told before somebody else can change an object, and may cache nothing meanwhile.
 func TestRevokers(t *testing.T) {
 	w := newWorld(t)

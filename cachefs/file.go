@@ -254,7 +254,10 @@ func (h *file) Close(ctx context.Context) error {
 		if n.kept && f.dead == nil {
 			n.kept = false
 			t := &turn{fs: f, cred: &h.cred}
-			t.append(&order.Op{Kind: order.Release, ID: n.id})
+			seq := t.append(&order.Op{Kind: order.Release, ID: n.id})
+			if f.opt.Writes != Behind {
+				f.queue(&demand{why: "through", seqs: []uint64{seq}}) // nobody waits for it, and nothing is to stay unsent
+			}
 			f.poke(f.kick)
 		} else if n.attrOK && n.attr.Nlink == 0 {
 			f.afterCommit(n)

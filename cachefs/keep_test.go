@@ -25,8 +25,8 @@ type keeper struct {
 	*FS
 	store *spool.Store
 
-	mu    sync.Mutex
-	early []string
+	telling sync.Mutex // not mu, which is FS's
+	early   []string
 }
 
 func (w *world) keeper(change ...func(*Options)) *keeper {
@@ -38,9 +38,9 @@ func (w *world) keeper(change ...func(*Options)) *keeper {
 			text := fmt.Sprintf(format, args...)
 			if _, id, ok := strings.Cut(text, "echo9 lost show "); ok {
 				if _, err := k.store.Get(id); err != nil {
-					k.mu.Lock()
+					k.telling.Lock()
 					k.early = append(k.early, fmt.Sprintf("%s: %v", text, err))
-					k.mu.Unlock()
+					k.telling.Unlock()
 				}
 			}
 		}
@@ -50,8 +50,8 @@ func (w *world) keeper(change ...func(*Options)) *keeper {
 
 // entries are what is kept, which is all there when a call has told of the loss.
 func (k *keeper) entries() ([]*spool.Kept, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.telling.Lock()
+	defer k.telling.Unlock()
 	if len(k.early) > 0 {
 		return nil, fmt.Errorf("told before it was kept: %v", k.early)
 	}

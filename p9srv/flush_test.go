@@ -5,6 +5,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"echo9/internal/wire"
 )
@@ -50,7 +51,8 @@ func TestFlushUnknownTag(t *testing.T) {
 }
 
 func TestFlushAnswered(t *testing.T) {
-	s, _ := newTestServer(t, Config{})
+	// Who leads the connection keeps it, however long he is not let run: the flush is read when the request is answered.
+	s, _ := newTestServer(t, Config{HandOff: time.Hour})
 	c := dialRaw(t, s)
 	c.sendTag(8, &wire.Tgetattr{Fid: 0})
 	c.sendTag(9, &wire.Tflush{OldTag: 8})
