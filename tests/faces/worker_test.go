@@ -112,14 +112,14 @@ func (w *worker) step() {
 
 // vanished tells whether err is ESTALE of an operation on a path. The kernel looks a name up first and then acts on
 // the object, which somebody may have removed meanwhile; it tries that once more, and then gives up. What is
-// done to an open file never fails so.
+// done to an open file never fails so. (Go calls the lstat fstatat when os.ReadDir does it, of an entry whose type was not told.)
 func vanished(err error) bool {
 	if !errors.Is(err, syscall.ESTALE) {
 		return false
 	}
 	var link *os.LinkError
 	var path *os.PathError
-	return errors.As(err, &link) || errors.As(err, &path) && slices.Contains([]string{"open", "lstat", "unlink", "remove"}, path.Op)
+	return errors.As(err, &link) || errors.As(err, &path) && slices.Contains([]string{"open", "lstat", "fstatat", "unlink", "remove"}, path.Op)
 }
 
 func discard(_ []byte, err error) error { return err }
