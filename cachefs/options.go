@@ -118,7 +118,7 @@ type Options struct {
 	// "unbounded": any amount of data comes before a name. "resendBlind": after a break the server's word on the last cut
 	// is not heard. "serveOver": the cache is served though the lease is over. "noReclaim": what was held is served on after the server's
 	// restart without asking. "forgetFirst": what is lost is forgotten before it is kept. "noSpace": data is taken on
-	// whether space is set aside for it or not.
+	// whether space is set aside for it or not. "nothingBelow": the rename of a directory is ordered with nothing below it.
 	Mutant string
 }
 

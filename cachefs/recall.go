@@ -24,6 +24,7 @@ const (
 	mutantResendBlind   = "resendBlind"
 	mutantServeOver     = "serveOver"
 	mutantNoReclaim     = "noReclaim"
+	mutantNothingBelow  = "nothingBelow"
 )
 
 // relinquish is a token that is to go down to keep.

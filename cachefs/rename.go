@@ -73,15 +73,23 @@ func (m *move) touched() []uint64 {
 	f := m.d1.fs
 	ids := []uint64{m.src.id, m.d1.id, m.d2.id}
 	if m.src.ents != nil {
-		ids = append(ids, f.log.Below(m.src.id)...)
+		ids = append(ids, f.below(m.src)...)
 	}
 	if m.dst != nil {
 		ids = append(ids, m.dst.id)
 		if m.exchange && m.dst.ents != nil {
-			ids = append(ids, f.log.Below(m.dst.id)...)
+			ids = append(ids, f.below(m.dst)...)
 		}
 	}
 	return ids
+}
+
+// below are the objects below dir with pending operations: what its rename reads. Called with f.mu held.
+func (f *FS) below(dir *node) []uint64 {
+	if f.opt.Mutant == mutantNothingBelow {
+		return nil
+	}
+	return f.log.Below(dir.id)
 }
 
 // find finds what is moved, and what is replaced. Called with fs.mu held and the set pinned.
@@ -204,7 +212,7 @@ func (m *move) apply(t *turn) {
 		Exchange: m.exchange, IsDir: src.ents != nil}
 	reads := m.above
 	if src.ents != nil {
-		reads = append(reads, f.log.Below(src.id)...)
+		reads = append(reads, f.below(src)...)
 	}
 	m.d1.touch(true)
 	if m.d1 != m.d2 {
@@ -216,7 +224,7 @@ func (m *move) apply(t *turn) {
 		op.Replaced, op.ReplacedIsDir = dst.id, dst.ents != nil
 		if m.exchange {
 			if dst.ents != nil {
-				reads = append(reads, f.log.Below(dst.id)...)
+				reads = append(reads, f.below(dst)...)
 			}
 			dst.touch(false)
 			dst.moved(m.d2, m.d1)

@@ -16,6 +16,10 @@
 // The model is plain data and functions. It knows nothing of what the code under
 // test does but the answers and the tree.
 //
+// What is pending in the model may be at the server already: clients send when they like, and when others look. That does not matter to what
+// comes before what, but for one thing: what is done to an object below a directory comes after the directory's rename if something was
+// pending on it then. So after a rename of a directory the host is looked at.
+//
 // # Concurrency
 //
 // Steps are issued one at a time, so there is exactly one legal history. In the

@@ -33,8 +33,9 @@ type effect struct {
 	strip           bool // setuid and setgid go
 
 	// writes are the objects that it writes; reads those that it reads; below those
-	// below a directory that is moved, which may have pending operations.
-	writes, reads, below []int
+	// below a directory that is moved, which may have pending operations, and held those which certainly had: what is done to one
+	// of these later comes after the move (history.hold).
+	writes, reads, below, held []int
 	// shows, of a symlink in causal order, are what it leads to and what is below that: as far as something is pending
 	// there, it comes after that, and goes with it.
 	shows []int

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"maps"
 	"slices"
 )
 
@@ -105,8 +106,36 @@ func (h *history) precedes(m *member, p, e *effect) bool {
 	case meet(p.writes, e.writes), meet(p.writes, e.reads), meet(p.writes, e.below), meet(p.writes, e.shows), meet(p.reads, e.writes):
 		return true
 	}
-	// Whether what lies below was pending is not known of one that writes back all the time.
-	return !m.eager && meet(p.below, e.writes)
+	return meet(p.held, e.writes)
+}
+
+// hold notes what was pending below a directory when its rename e, the last effect, was issued. have is what the server has after that: what
+// is not there was pending. That more is there than anybody is known to have needed is legal: clients send when they like, and others look at
+// what they have. What may be there by one of the ideals that explain have counts as being there.
+func (h *history) hold(e *effect, have map[string]entry) {
+	var pending []*effect
+	for _, p := range h.pending() {
+		if p.client == e.client && meet(p.writes, e.below) {
+			pending = append(pending, p)
+		}
+	}
+	if len(pending) == 0 {
+		return
+	}
+	tried := h.explain(have, func(there map[*effect]bool) bool {
+		pending = slices.DeleteFunc(pending, func(p *effect) bool { return there[p] })
+		return len(pending) == 0
+	}, nil)
+	if tried > maxIdeals {
+		return
+	}
+	for _, p := range pending {
+		for _, id := range p.writes {
+			if slices.Contains(e.below, id) {
+				e.held = append(e.held, id)
+			}
+		}
+	}
 }
 
 // observe notes that a client looked at objects, and that so all clients that changed them have sent that.
@@ -237,24 +266,33 @@ func (h *history) ideals(fn func(t tree, there map[*effect]bool) bool) int {
 // looked at, and why how the nearest one differs.
 func (h *history) settle(have map[string]entry) (there map[*effect]bool, tried int, why string) {
 	best := -1
-	tried = h.ideals(func(t tree, is map[*effect]bool) bool {
+	tried = h.explain(have, func(is map[*effect]bool) bool {
+		there = maps.Clone(is)
+		return true
+	}, func(want map[string]entry) {
+		if d := differ(have, want); best < 0 || len(d) < best {
+			best, why = len(d), d
+		}
+	})
+	return there, tried, why
+}
+
+// explain calls fn with each ideal that explains what the server has, until fn answers true, and not, unless it is nil, with what the others would
+// leave. It tells how many were looked at.
+func (h *history) explain(have map[string]entry, fn func(there map[*effect]bool) bool, not func(want map[string]entry)) int {
+	return h.ideals(func(t tree, there map[*effect]bool) bool {
 		want := t.listing()
 		if h.mine != nil {
 			want = h.mine(want)
 		}
 		if same(have, want) {
-			there = make(map[*effect]bool, len(is))
-			for e := range is {
-				there[e] = true
-			}
-			return true
+			return fn(there)
 		}
-		if d := differ(have, want); best < 0 || len(d) < best {
-			best, why = len(d), d
+		if not != nil {
+			not(want)
 		}
 		return false
 	})
-	return there, tried, why
 }
 
 // die ends a client, of whose pending effects those in there are at the server.

@@ -22,6 +22,7 @@ func TestMutants(t *testing.T) {
 		{"wrongOrder", []policy{behind, behind}, 108},
 		{"ignoreBarrier", []policy{behind, behind}, 98},
 		{"keepDependents", []policy{behind, behind}, 1},
+		{"nothingBelow", []policy{behind, behind}, 9},
 		{"lostCut", []policy{behind, behind}, 1},
 		{"tornCut", []policy{behind, behind}, 2},
 	} {

@@ -61,7 +61,7 @@ func parallel(ctx context.Context, seed uint64, steps int, mutant, dir string) (
 		r.h.fold()
 		working.Go(func() {
 			if errs[i] = r.alone(i, seed, steps); errs[i] != nil {
-				errs[i] = fmt.Errorf("client %d, %v: %w", i, r.st.policies[i], errs[i])
+				errs[i] = fmt.Errorf("client %d, which did this:\n%s%w", i, r.st, errs[i])
 			}
 		})
 	}

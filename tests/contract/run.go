@@ -52,7 +52,7 @@ func (f *failure) Error() string { return fmt.Sprintf("step %d, %s: %s", f.at, f
 var errTooMany = errors.New("too much was pending")
 
 // mutants of the client; others are the server's.
-var clientMutants = []string{"skipRecall", "ignoreRecall", "wrongOrder", "ignoreBarrier", "keepDependents"}
+var clientMutants = []string{"skipRecall", "ignoreRecall", "wrongOrder", "ignoreBarrier", "keepDependents", "nothingBelow"}
 
 // run is a story being played.
 type run struct {
@@ -180,6 +180,26 @@ func (r *run) step(n int, s step) error {
 			return fail("%s", why)
 		}
 	}
+	return r.hold(n, s)
+}
+
+// hold looks at the host after the rename of a directory: what was pending below it is told from what was not.
+func (r *run) hold(n int, s step) error {
+	if len(r.h.log) == 0 {
+		return nil
+	}
+	e := r.h.log[len(r.h.log)-1]
+	if e.step != n || len(e.below) == 0 {
+		return nil
+	}
+	have, err := r.look()
+	if err != nil {
+		return err
+	}
+	if _, err := r.explained(n, s, have); err != nil && !errors.Is(err, errTooMany) {
+		return err
+	}
+	r.h.hold(e, have)
 	return nil
 }
 
@@ -234,6 +254,15 @@ func (r *run) check(n int, s step) error {
 }
 
 func (r *run) settle(n int, s step) (map[*effect]bool, error) {
+	have, err := r.look()
+	if err != nil {
+		return nil, err
+	}
+	return r.explained(n, s, have)
+}
+
+// look is what the host has now, as far as the history is of it.
+func (r *run) look() (map[string]entry, error) {
 	have, err := r.w.host()
 	if err != nil {
 		return nil, fmt.Errorf("looking at the host: %w", err)
@@ -242,6 +271,11 @@ func (r *run) settle(n int, s step) (map[*effect]bool, error) {
 	if r.h.mine != nil {
 		have = r.h.mine(have)
 	}
+	return have, nil
+}
+
+// explained gives what is there if the host has that.
+func (r *run) explained(n int, s step, have map[string]entry) (map[*effect]bool, error) {
 	there, tried, why := r.h.settle(have)
 	r.ideals += tried
 	switch {
