@@ -18,28 +18,6 @@ const (
 	bareMemory   = time.Second
 )
 
-// span is a part of a file; length 0: all from off on.
-type span struct{ off, length int64 }
-
-// maxSpans bounds how many are told apart.
-const maxSpans = 64
-
-func addSpan(list []span, s span) []span {
-	for i := range list {
-		switch l := &list[i]; {
-		case l.length == 0 && l.off == 0, *l == s:
-			return list
-		case l.off+l.length == s.off: // reading on
-			l.length += s.length
-			return list
-		}
-	}
-	if len(list) == maxSpans {
-		return []span{{}}
-	}
-	return append(list, s)
-}
-
 // dropData makes the kernel drop the pages of n and ends the revocation, in one step with the
 // finding that no READ was answered since the last invalidation began.
 func (f *fileSystem) dropData(ctx context.Context, n *node) {
@@ -52,8 +30,10 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 		n.mu.Unlock()
 		return
 	}
-	began := time.Now()
-	spans := []span{{}} // all
+	began, limit := time.Now(), limit
+	if f.hooks.limit > 0 {
+		limit = f.hooks.limit
+	}
 	for pass := 0; ; pass++ {
 		n.mu.Lock()
 		if !n.pages || f.hooks.skipData {
@@ -61,8 +41,7 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 			n.mu.Unlock()
 			return
 		}
-		n.pass++
-		n.behind = nil
+		todo := n.beginPass(pass == 0)
 		var idle <-chan struct{}
 		if pass > 0 {
 			n.parking, n.unpark = true, make(chan struct{})
@@ -72,7 +51,6 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 
 		f.stats.passes.Add(1)
 		done := make(chan struct{})
-		todo := spans
 		f.background.Go(func() {
 			for _, s := range todo {
 				_ = f.notify.invalData(n.nid, s.off, s.length) // an error: the kernel does not know the node, or is gone
@@ -82,13 +60,11 @@ func (f *fileSystem) dropData(ctx context.Context, n *node) {
 		finished := f.awaitPass(ctx, n, done, idle, limit-time.Since(began))
 
 		n.mu.Lock()
-		clean := finished && (len(n.behind) == 0 || f.hooks.onePass)
+		clean := finished && n.endPass(&f.hooks)
 		if clean {
-			n.pages = false
 			f.ended(n)
 		}
 		n.noParking()
-		spans = n.behind
 		if !clean && (ctx.Err() != nil || time.Since(began) > limit) {
 			n.bareAt = time.Now() // better not to let the kernel have more pages
 			f.ended(n)
@@ -162,7 +138,7 @@ func (n *node) maybeIdle() {
 
 // read answers a READ. The kernel may keep what it gets: so the answer is given only when its data were
 // covered by a token and no revocation ended since, or while a revocation is under way that will
-// drop it.
+// drop it: see drops.
 func (f *fileSystem) read(ctx context.Context, n *node, file p9srv.File, buf []byte, off int64) (int, error) {
 	if !f.caches() {
 		c, err := file.ReadAt(ctx, buf, off)
@@ -186,7 +162,7 @@ func (f *fileSystem) read(ctx context.Context, n *node, file p9srv.File, buf []b
 			}
 			n.mu.Lock()
 		}
-		pass, ended := n.pass, n.ended
+		a := n.arrived(span{off, int64(len(buf))}, &f.hooks)
 		n.active++
 		n.mu.Unlock()
 
@@ -200,37 +176,26 @@ func (f *fileSystem) read(ctx context.Context, n *node, file p9srv.File, buf []b
 			n.mu.Unlock()
 			return 0, err
 		}
-		ok := n.ended == ended || f.hooks.noCover // else it may be older than what was given up meanwhile
-		switch {
-		case !ok:
-		case n.revoking > 0:
-			if pass == n.pass {
-				if n.parking {
-					ok = false // go and park
-				} else {
-					n.behind = addSpan(n.behind, span{off, int64(len(buf))})
+		switch n.answer(a, covered, &f.hooks) {
+		case askAgain:
+			n.mu.Unlock()
+			continue
+		case bare:
+			if time.Since(n.bareAt) >= bareMemory && (since.IsZero() || time.Since(since) <= barePatience) {
+				n.mu.Unlock()
+				if since.IsZero() {
+					since = time.Now() // most likely the token is there now: at once again
+					continue
 				}
+				if !sleep(ctx, pause) {
+					return 0, ctx.Err()
+				}
+				continue
 			}
-		case covered || f.hooks.noCover:
-		case time.Since(n.bareAt) < bareMemory || !since.IsZero() && time.Since(since) > barePatience:
 			// No token is to be had. The pages go as soon as the kernel has them.
 			n.bareAt = time.Now()
 			f.stats.bare.Add(1)
 			f.sweep(n)
-		default:
-			n.mu.Unlock()
-			if since.IsZero() {
-				since = time.Now() // most likely the token is there now: at once again
-				continue
-			}
-			if !sleep(ctx, pause) {
-				return 0, ctx.Err()
-			}
-			continue
-		}
-		if !ok {
-			n.mu.Unlock()
-			continue
 		}
 		n.pages = true
 		n.overlay(buf[:c], off)

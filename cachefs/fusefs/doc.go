@@ -35,7 +35,7 @@
 //
 //   - its data were covered all the time: TTL > 0 was seen before the backend was asked, and no
 //     revocation ended since; else it asks again, by which it gets a token; or
-//   - a revocation is under way, which will drop the page: see below.
+//   - it came while a revocation is under way, which has not ended since and will drop the page: see below.
 //
 // An object that gets no token for a while (it is contended, and the backend writes through) is answered
 // for all the same, its pages are dropped right afterwards, and it is opened for direct I/O while that lasts.
@@ -55,7 +55,8 @@
 //     is mounted below (it would be unmounted), we wait until they time out, and tell shorter timeouts there for a while.
 //   - Pages: FUSE_NOTIFY_INVAL_INODE, which waits for pages that READs have locked. READs go on to be answered
 //     meanwhile, out of what is still held. A page that is read behind the invalidation's back stays; so if READs that came after
-//     its beginning were answered before its end, their pages are invalidated again, and from then on READs that come are parked:
+//     its beginning were answered before its end, the pages of all that came are invalidated again (also of those that will be
+//     answered only then), and from then on READs that come are parked:
 //     until it is through, or 2 ms have passed with no other READ running (then it is probably waiting for one of the parked, which
 //     are answered, and their pages are next). Since these pages are few, and there (so nobody has them locked for a READ), the second time
 //     is nearly always the last. The end of the revocation is one step with the finding that nothing was

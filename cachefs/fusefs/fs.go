@@ -60,6 +60,8 @@ type fileSystem struct {
 type hooks struct {
 	skipAttr, skipNames, skipData bool          // nothing is invalidated
 	onePass                       bool          // pages are dropped once, whoever reads meanwhile
+	onlyAnswered                  bool          // READs that are not answered when an invalidation is through are forgotten
+	lateCover                     bool          // a revocation makes all data good that were got before it
 	noStamp                       bool          // what was told during a revocation lasts
 	ttl                           time.Duration // what everything lasts
 	noEpoch                       bool          // the kernel knows no epochs
@@ -68,6 +70,7 @@ type hooks struct {
 	serialLaunder                 bool          // a write back waits for its token although its object is being revoked
 	writeback                     bool          // the kernel may keep what is written
 	patience                      time.Duration // for names
+	limit                         time.Duration // for pages
 }
 
 func (f *fileSystem) logf(format string, args ...any) {

@@ -33,15 +33,11 @@ type node struct {
 	noXattrs  bool            // the attributes last told said so; true only while attrUntil lasts
 
 	// Revocations: see revoke.go and data.go.
-	revoking int           // those under way
-	lastRev  uint64        // fs.revs at the last beginning or end of one
-	ended    uint64        // how many ended
-	revoked  chan struct{} // closed when one begins
+	drops
+	lastRev uint64        // fs.revs at the last beginning or end of one
+	revoked chan struct{} // closed when one begins
 
-	pages   bool // the kernel may have pages of it
-	pass    uint64
-	behind  []span // READs that came in this pass and were answered: the invalidation may have missed their pages
-	active  int    // READs in the backend
+	active  int // READs in the backend
 	parking bool
 	unpark  chan struct{}
 	idle    chan struct{} // closed when active is 0, while somebody asks

@@ -86,8 +86,7 @@ func (f *fileSystem) revokeNode(ctx context.Context, n *node) {
 
 // ended notes, with n.mu held, the end of a revocation.
 func (f *fileSystem) ended(n *node) {
-	n.revoking--
-	n.ended++
+	n.endRevocation()
 	n.lastRev = f.revs.Add(1)
 	if n.revoking == 0 {
 		n.revoked = make(chan struct{})
