@@ -204,6 +204,21 @@ func (f *fileSystem) read(ctx context.Context, n *node, file p9srv.File, buf []b
 	}
 }
 
+// dropWritten drops the pages of what a direct WRITE has written, before it is answered: a READ may have brought them back, with
+// what was there before, since the kernel dropped them to send the WRITE. Only recent kernels do so by themselves; and before
+// Linux 6.6 they dropped nothing.
+func (f *fileSystem) dropWritten(n *node, off, length int64) {
+	n.mu.Lock()
+	pages := n.pages || n.active > 0 // an active READ may have its data already
+	n.mu.Unlock()
+	if pages && !f.hooks.keepWritten {
+		_ = f.notify.invalData(n.nid, off, length) // an error: the kernel is gone
+	}
+	if f.hooks.wrote != nil {
+		f.hooks.wrote()
+	}
+}
+
 // sweep drops the pages of n soon.
 func (f *fileSystem) sweep(n *node) {
 	n = f.nodes.again(n)

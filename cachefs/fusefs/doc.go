@@ -29,7 +29,7 @@
 // # Data
 //
 // Handles that may write go past the page cache (direct I/O); mappings of them are allowed. So a WRITE never holds
-// pages locked while it waits for a token. Handles that only read use the page cache, which is kept over opens
+// pages locked while it waits for a token; the pages of what it wrote are dropped before it is answered. Handles that only read use the page cache, which is kept over opens
 // (FOPEN_KEEP_CACHE): the pages that the kernel has are covered by the read token of the object. This holds since a READ is
 // answered only if
 //

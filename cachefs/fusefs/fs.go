@@ -45,7 +45,6 @@ type fileSystem struct {
 
 	revs       atomic.Uint64 // counts the beginnings and ends of revocations
 	covers     atomic.Bool   // the backend was seen to cover something: see caches
-	oldKernel  bool          // direct writes do not drop cached pages by themselves
 	clientID   string        // of locks
 	uid        uint32
 	groups     []uint32
@@ -62,6 +61,8 @@ type hooks struct {
 	onePass                       bool          // pages are dropped once, whoever reads meanwhile
 	onlyAnswered                  bool          // READs that are not answered when an invalidation is through are forgotten
 	lateCover                     bool          // a revocation makes all data good that were got before it
+	keepWritten                   bool          // what is written drops no pages
+	wrote                         func()        // called before a WRITE is answered
 	noStamp                       bool          // what was told during a revocation lasts
 	ttl                           time.Duration // what everything lasts
 	noEpoch                       bool          // the kernel knows no epochs

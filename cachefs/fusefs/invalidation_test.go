@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,6 +137,67 @@ func TestReadOutlivesInvalidation(t *testing.T) {
 		if try == 5 {
 			t.Fatal("mutant: READs that are not answered yet are forgotten, and this test does not notice")
 		}
+	}
+}
+
+// A page that is read while a WRITE of the same mount waits for its token has what was there before: when the WRITE is answered
+// it must be gone. (Recent kernels drop it when they have the answer, too; so we look before.)
+func TestReadDuringOwnWrite(t *testing.T) {
+	cached := func(h hooks) bool {
+		wrote, answer := make(chan struct{}), make(chan struct{})
+		var armed atomic.Bool
+		h.wrote = func() {
+			if armed.CompareAndSwap(true, false) {
+				close(wrote)
+				<-answer
+			}
+		}
+		w := newTwo(t, h)
+		must(t, os.WriteFile(w.b+"/f", make([]byte, 2*page), 0o644))
+		f, g := openRandom(t, w.a+"/f"), openFile(t, w.a+"/f", os.O_WRONLY)
+		readAt(t, f, 0, 1)
+		held, release, released := make(chan struct{}), make(chan struct{}), make(chan error)
+		id := stat(t, w.b+"/f").Ino
+		go func() {
+			released <- w.cb.do(context.Background(), "look", id, want{id: rd}, func() error {
+				close(held)
+				<-release
+				return nil
+			})
+		}()
+		<-held
+		readAt(t, f, page, 1) // A has a token to read, too
+		armed.Store(true)
+		done := make(chan error)
+		go func() {
+			_, err := g.WriteAt([]byte("new"), 0)
+			done <- err
+		}()
+		for w.cb.TTL(id) > 0 { // then A's WRITE waits for B's token
+			time.Sleep(100 * time.Microsecond)
+		}
+		if s := readAt(t, f, 0, 3); s != "\x00\x00\x00" {
+			t.Fatalf("%q, before it can have been written", s)
+		}
+		if !resident(t, f, 0) {
+			t.Fatal("what was read is not in the cache")
+		}
+		close(release)
+		must(t, <-released)
+		<-wrote
+		there := resident(t, f, 0)
+		close(answer)
+		must(t, <-done)
+		if s := readAt(t, f, 0, 3); s != "new" && !h.keepWritten {
+			t.Errorf("%q, after it was written", s)
+		}
+		return there
+	}
+	if cached(hooks{}) {
+		t.Error("a page is still there that was read before it was written")
+	}
+	if !cached(hooks{keepWritten: true}) {
+		t.Error("mutant: pages of what was written are not dropped, and this test does not notice")
 	}
 }
 

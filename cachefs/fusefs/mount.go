@@ -134,7 +134,6 @@ func (m *Mounted) start() error {
 	in := m.server.KernelSettings()
 	f.notify.epoch = in.SupportsVersion(7, 44)
 	f.notify.expireOnly = in.Flags64()&capHasExpireOnly != 0
-	f.oldKernel = in.Flags64()&fuse.CAP_DIRECT_IO_ALLOW_MMAP == 0
 	if f.coherent != nil {
 		f.coherent.OnRevoke(f.revoke)
 	}

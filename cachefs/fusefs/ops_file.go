@@ -135,21 +135,13 @@ func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte
 				return err
 			}
 		}
-		if wrote, err = file.WriteAt(r, data, int64(in.Offset)); err != nil {
+		wrote, err = file.WriteAt(r, data, int64(in.Offset))
+		f.dropWritten(n, int64(in.Offset), int64(len(data)))
+		if err != nil {
 			return err
 		}
 		if in.Flags&syscall.O_DSYNC != 0 {
-			if err := file.Fsync(r, in.Flags&syscall.O_SYNC != syscall.O_SYNC); err != nil {
-				return err
-			}
-		}
-		if f.oldKernel {
-			n.mu.Lock()
-			pages := n.pages
-			n.mu.Unlock()
-			if pages {
-				_ = f.notify.invalData(n.nid, int64(in.Offset), int64(len(data)))
-			}
+			return file.Fsync(r, in.Flags&syscall.O_SYNC != syscall.O_SYNC)
 		}
 		return nil
 	})
