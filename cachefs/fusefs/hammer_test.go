@@ -52,7 +52,7 @@ func TestHammerPages(t *testing.T) {
 		var version atomic.Uint64
 		var reads, bad atomic.Int64
 		var wg sync.WaitGroup
-		end := newEnd(func() bool { return version.Load() >= 60 })
+		end := newEnd(func() bool { return version.Load() >= 60 && (bad.Load() > 0 || !h.skipData) })
 		reader := func(dir string, random bool) {
 			f, err := os.Open(dir + "/f")
 			if err != nil {
