@@ -133,8 +133,11 @@ func (r *recovery) attempt() error {
 	for _, l := range r.work.Left {
 		r.fs.logf("recovery: left alone: %s", r.explain(l))
 	}
-	if len(r.work.Make)+len(r.work.Bind)+len(r.work.Set) == 0 || r.fs.opt.mutant == noRecovery {
+	if r.fs.opt.mutant == noRecovery {
 		return nil
+	}
+	if len(r.work.Make)+len(r.work.Bind)+len(r.work.Set) == 0 {
+		return r.enterRows() // of which the table may not have reached the disk
 	}
 	r.work.Redo.Time = time.Now().UnixNano()
 	if err := r.makeAll(); err != nil {

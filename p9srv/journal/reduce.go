@@ -22,12 +22,14 @@ type Plan struct {
 	Slots   []*Slot
 	Applied map[[16]byte]uint64 // the last cut of each client
 
-	goals  map[uint64]*Goal
-	slots  map[SlotKey]*Slot
-	idents map[inoTag]uint64
-	byDir  map[uint64][]*Slot
-	finals map[uint64][]*Slot // by final value
-	held   map[uint64][]*Slot // by the values of the history
+	goals   map[uint64]*Goal
+	slots   map[SlotKey]*Slot
+	idents  map[inoTag]uint64
+	byDir   map[uint64][]*Slot
+	finals  map[uint64][]*Slot // by final value
+	held    map[uint64][]*Slot // by the values of the history
+	settled map[SlotKey]uint64 // names that are settled, and what they were bound to then
+	beyond  map[uint64]bool    // what such names are bound to
 }
 
 // CutState tells how far a cut came.
@@ -114,6 +116,7 @@ func reduce(entries []Entry, m mutant) *Plan {
 	p := &Plan{
 		Applied: map[[16]byte]uint64{}, goals: map[uint64]*Goal{}, slots: map[SlotKey]*Slot{},
 		idents: map[inoTag]uint64{}, byDir: map[uint64][]*Slot{}, finals: map[uint64][]*Slot{}, held: map[uint64][]*Slot{},
+		settled: map[SlotKey]uint64{}, beyond: map[uint64]bool{},
 	}
 	notes := map[LSN]*Note{}
 	aborts := map[LSN]*Abort{}
@@ -167,6 +170,9 @@ func reduce(entries []Entry, m mutant) *Plan {
 		for _, id := range s.History {
 			p.held[id] = append(p.held[id], s)
 		}
+	}
+	for _, id := range p.settled {
+		p.beyond[id] = true
 	}
 	return p
 }
@@ -320,6 +326,7 @@ func (p *Plan) bind(c *CutState, r *cut.Record, noted bool, bound map[uint64]boo
 		p.Slots = append(p.Slots, s)
 		p.byDir[r.Dir] = append(p.byDir[r.Dir], s)
 	}
+	delete(p.settled, key)
 	p.goal(r.Dir)
 	for _, v := range []uint64{r.Before, r.ID} {
 		if v != 0 {
@@ -369,6 +376,9 @@ func (p *Plan) settle(ids []uint64) {
 		for _, s := range p.byDir[id] {
 			s.settled = true
 			delete(p.slots, s.SlotKey)
+			if s.Final != 0 {
+				p.settled[s.SlotKey] = s.Final
+			}
 		}
 		delete(p.byDir, id)
 	}

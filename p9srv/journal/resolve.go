@@ -54,8 +54,11 @@ func (p *Plan) Emptied(g *Goal) bool {
 	return g.Dir() && p.Named(g.ID) == nil && len(p.held[g.ID]) > 0
 }
 
-// Expected says whether the object should be there when all is done, as far as the log tells.
-func (p *Plan) Expected(g *Goal) bool { return len(p.Named(g.ID)) > 0 || len(p.held[g.ID]) == 0 }
+// Expected says whether the object should be there when all is done, as far as the log tells. One that has lost all names
+// that the log still tells of may have one that is settled.
+func (p *Plan) Expected(g *Goal) bool {
+	return len(p.Named(g.ID)) > 0 || len(p.held[g.ID]) == 0 || p.beyond[g.ID]
+}
 
 // Named gives the names that an object has in the end.
 func (p *Plan) Named(id uint64) []*Slot { return p.finals[id] }
