@@ -24,6 +24,7 @@ func (r *reducer) record(op *Op, rec cut.Record, seqs ...uint64) {
 
 // emit makes the records: creations, content, bindings, attributes, xattrs, what is kept; and the fence.
 func (r *reducer) emit() {
+	r.reserve()
 	for _, o := range r.touched {
 		if c := o.created; c != nil && !o.gone() {
 			r.record(c, cut.Record{Kind: cut.Create, ID: o.id, Mode: c.Mode, UserID: c.UserID, GroupID: c.GroupID, Rdev: c.Rdev, Target: c.Target})
@@ -63,6 +64,17 @@ func (r *reducer) emit() {
 	slices.SortFunc(r.net.Fence, func(a, b Operand) int { return cmp.Compare(a.ID, b.ID) })
 }
 
+// reserve makes room for about as many records as there will be: they are large to move.
+func (r *reducer) reserve() {
+	n := len(r.bound)
+	for _, o := range r.touched {
+		n += 2 + len(o.content) + len(o.xattrs) // what creates it and its attributes, or those from two operations
+	}
+	r.net.Records = make([]cut.Record, 0, n)
+	r.net.Ops = make([][]uint64, 0, n)
+	r.seqs = make([]uint64, 0, n)
+}
+
 // leaves says whether an older object loses its last name here and is not kept open
 // by this client: only those who have it open elsewhere see it any more.
 func (o *object) leaves() bool {
@@ -88,7 +100,8 @@ func (r *reducer) attrs(o *object, wanted uint32) {
 		op   *Op
 		bits uint32
 	}
-	var groups []group
+	var room [len(o.setters)]group
+	groups := room[:0]
 	for i, op := range o.setters {
 		bit := uint32(1) << i
 		if op == nil || bit&wanted == 0 {

@@ -94,9 +94,6 @@ func NetEffect(ops []*Op) *Net { return netEffect(ops, noNetMutant) }
 
 func netEffect(ops []*Op, m netMutant) *Net {
 	r := &reducer{objects: map[uint64]*object{}, slots: map[slot]*binding{}, fence: map[uint64]bool{}, mutant: m}
-	r.net.Records = make([]cut.Record, 0, len(ops)+8)
-	r.net.Ops = make([][]uint64, 0, len(ops)+8)
-	r.seqs = make([]uint64, 0, len(ops)+8)
 	var copies copyRule
 	for _, op := range ops {
 		if op.Kind.orders() {
