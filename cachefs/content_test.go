@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 
+	_ "echo9/internal/draws"
+
 	"pgregory.net/rapid"
 )
 

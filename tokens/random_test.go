@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	_ "echo9/internal/draws"
+
 	"pgregory.net/rapid"
 )
 

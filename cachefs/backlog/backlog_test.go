@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	_ "echo9/internal/draws"
+
 	"pgregory.net/rapid"
 
 	"echo9/cachefs/order"

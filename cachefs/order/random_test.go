@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	_ "echo9/internal/draws"
+
 	"pgregory.net/rapid"
 )
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	_ "echo9/internal/draws"
+
 	"pgregory.net/rapid"
 )
 

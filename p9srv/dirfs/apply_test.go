@@ -10,7 +10,9 @@ import (
 	"echo9/internal/cut"
 	"echo9/p9srv"
 
+	_ "echo9/internal/draws"
 	"golang.org/x/sys/unix"
+
 	"pgregory.net/rapid"
 )
 

@@ -8,6 +8,8 @@ import (
 	"echo9/internal/cut"
 	"echo9/internal/wire"
 
+	_ "echo9/internal/draws"
+
 	"pgregory.net/rapid"
 )
 
