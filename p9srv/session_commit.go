@@ -51,16 +51,18 @@ func (r *request) tcommit() error {
 	}
 	if p.refused != nil || m.Flags&wire.CommitLast == 0 {
 		defer a.unlock(c)
-		reply := p.refused
-		if reply == nil {
+		reply := wire.Rcommit{Cut: m.Cut, Status: wire.CommitAccepted}
+		if p.refused == nil {
 			a.step(tokens.Input{Kind: tokens.InProgress, Session: tokens.SessionID(s.id)})
-			reply = &wire.Rcommit{Cut: m.Cut, Status: wire.CommitAccepted}
-		} else if m.Flags&wire.CommitLast != 0 {
-			a.dropCut(s, p)
-			a.counted(reply)
+		} else {
+			reply = *p.refused // the answer to the part before may not be encoded yet
+			if m.Flags&wire.CommitLast != 0 {
+				a.dropCut(s, p)
+				a.counted(&reply)
+			}
 		}
 		reply.Lease = a.lease(s)
-		r.reply = reply
+		r.reply = &reply
 		return nil
 	}
 	defer a.unlock(c)

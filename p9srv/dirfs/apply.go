@@ -223,6 +223,9 @@ func (a *apply) refusal(err error) error {
 
 // do takes one step. Tests make the n-th fail.
 func (a *apply) do(step string, fn func() error) error {
+	if a.undoing {
+		step = "undo: " + step
+	}
 	if err := a.fs.step(step); err != nil {
 		return err
 	}

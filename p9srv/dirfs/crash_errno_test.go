@@ -41,6 +41,9 @@ func (l *life) faulty(t testing.TB) error {
 			if strings.HasPrefix(name, "undo") || hit != "" {
 				return nil
 			}
+			if l.hostOnly && strings.HasPrefix(name, "log ") {
+				return nil
+			}
 			if steps++; steps < n {
 				return nil
 			}
@@ -168,7 +171,8 @@ func (l *life) stillValid(c *cut.Cut) bool {
 	return true
 }
 
-// TestErrnosAtEveryStep has the host refuse every step of random cuts with every errno.
+// TestErrnosAtEveryStep has the host refuse every step of random cuts with every errno. The log has its own pace: so every story is
+// told once without refusals of its steps, and is the same in every run then.
 func TestErrnosAtEveryStep(t *testing.T) {
 	stories := 24
 	if testing.Short() {
@@ -177,8 +181,9 @@ func TestErrnosAtEveryStep(t *testing.T) {
 	stories *= more
 	w := &tmpWorld{openDir(t, "/dev/shm")}
 	var n crashCounts
-	for seed := range uint64(stories) {
-		l := &life{w: w, opt: Options{Logf: func(string, ...any) {}}, seed: seed, n: &n, story: newDice(seed), fate: newDice(seed, 1)}
+	for i := range uint64(2 * stories) {
+		seed := i / 2
+		l := &life{w: w, opt: Options{Logf: func(string, ...any) {}}, seed: seed, n: &n, story: newDice(seed), fate: newDice(seed, 1), hostOnly: i%2 == 1}
 		l.dir, l.clock = w.fresh(t), 1_600_000_000e9
 		must(t, l.open(0))
 		l.m, l.root = newModel(l.fs, l.dir)

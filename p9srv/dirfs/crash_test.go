@@ -56,6 +56,8 @@ type life struct {
 	death int // before which step; 0: at the end
 	story seedDice
 	fate  seedDice // of this run: deaths in recovery, edits after the death
+	// hostOnly: no step of the log is refused.
+	hostOnly bool
 
 	dir   string
 	fs    *FS
