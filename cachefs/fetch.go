@@ -157,7 +157,7 @@ func (f *FS) runFetch(n *node, uid uint32, fe *fetch, gen tokens.Gen, evictions 
 				if err == nil {
 					f.installData(n, off, want, r.Data, gen, evictions)
 				}
-				results <- err
+				results <- f.meant(err)
 			})
 		}
 		for range count {
@@ -291,7 +291,7 @@ func (f *FS) readDirectOn(ctx context.Context, conn *p9client.Conn, h *file, p [
 	// It is sent before any later update can be.
 	call := conn.Go(&wire.Tread{Fid: d.n, Offset: uint64(off), Count: uint32(len(p))}, r, func(err error) {
 		f.stats.replies.Add(1)
-		done <- err
+		done <- f.meant(err)
 	})
 	f.mu.Unlock()
 	select {

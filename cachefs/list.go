@@ -153,6 +153,12 @@ func (f *FS) fetchList(n *node) (func(context.Context) error, *listing) {
 func (f *FS) runList(n *node, l *listing) error {
 	for try := 0; ; try++ {
 		all, err := f.listOnce(n, l)
+		if errors.Is(err, errOver) {
+			if err = f.revived(context.Background(), err); err == nil {
+				try--
+				continue
+			}
+		}
 		if errors.Is(err, p9client.ErrEnded) {
 			try-- // where it was is good for that connection only
 			continue

@@ -40,14 +40,59 @@ func (f *FS) reach(ctx context.Context) (*p9client.Conn, error) {
 	}
 }
 
-// persist runs fn, and again on the next connection when the one that it had ended meanwhile.
+// persist runs fn, and again on the next connection when the one that it had ended meanwhile, or when the lease was over at the server.
 func (f *FS) persist(ctx context.Context, fn func(conn *p9client.Conn) error) error {
 	for {
 		conn, err := f.reach(ctx)
 		if err != nil {
 			return err
 		}
-		if err = fn(conn); !errors.Is(err, p9client.ErrEnded) {
+		switch err = fn(conn); {
+		case errors.Is(err, errOver):
+			if err := f.revived(ctx, err); err != nil {
+				return err
+			}
+		case !errors.Is(err, p9client.ErrEnded):
+			return err
+		}
+	}
+}
+
+// errOver is the answer to a request for which the session's lease was over at the server: it says nothing of any object, and
+// the request is made again when the session was resumed.
+var errOver = fmt.Errorf("the lease was over: %w", syscall.ESTALE)
+
+// mutantBelieveStale is for tests: ESTALE always says that an object is gone.
+const mutantBelieveStale = "believeStale"
+
+// meant gives what the error of a reply says. ESTALE is also what the server answers when the lease is over there, which it never is before it is over
+// here. Called in the order in which replies come: so a resumption has not been answered yet.
+func (f *FS) meant(err error) error {
+	if !errors.Is(err, syscall.ESTALE) || f.opt.Mutant == mutantBelieveStale {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.holder.Valid(f.clock()) {
+		return err
+	}
+	return errOver
+}
+
+// revived waits until the lease is good again. Who ends the session has no use for that, and gets err back.
+func (f *FS) revived(ctx context.Context, err error) error {
+	for {
+		f.mu.Lock()
+		valid, closing, ch := f.holder.Valid(f.clock()), f.closing, f.leaseCh
+		f.mu.Unlock()
+		switch {
+		case valid:
+			return nil
+		case closing:
+			return err
+		}
+		f.poke(f.renew)
+		if err := f.waitFor(ctx, ch); err != nil {
 			return err
 		}
 	}
@@ -71,7 +116,7 @@ func (f *FS) callOn(ctx context.Context, conn *p9client.Conn, t, r wire.Message,
 		if err == nil && onReply != nil {
 			onReply()
 		}
-		done <- err
+		done <- f.meant(err)
 	})
 	var err error
 	select {

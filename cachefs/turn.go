@@ -426,9 +426,6 @@ func (fs *FS) ask(ctx context.Context, t *turn, asked []wire.GrantElem) error {
 	delete(fs.questions, req)
 	if err != nil {
 		fs.holder.Drop(req)
-		if errors.Is(err, syscall.ESTALE) && !fs.holder.Valid(fs.clock()) {
-			return nil // the lease was over: once it is good again the step finds out
-		}
 		return err
 	}
 	t.req = req
