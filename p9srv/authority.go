@@ -86,6 +86,7 @@ type Authority struct {
 	graceSaid  bool // that somebody waits for its end
 	awaited    int  // sessions, when it began
 	afterGrace []*ask
+	late       lateLocks
 	deaths     []stable.Death
 
 	ticking bool
@@ -115,6 +116,7 @@ const (
 	mutantNoGrace          // there is no grace period
 	mutantNoMissed         // who missed it is not recorded
 	mutantKeepLocks        // locks that were taken may be claimed
+	mutantBlindLate        // so may, after the grace period, what others have had meanwhile
 )
 
 // counters count what has happened.

@@ -244,6 +244,7 @@ func (a *Authority) recordMissed(ids []uint64) {
 			s.recovered = false // what is recorded now comes after
 			if s.missed == 0 {
 				s.missed = a.cfg.Epoch
+				a.late.await(id)
 			}
 		}
 	}
@@ -318,8 +319,8 @@ func (a *Authority) completes(s *session) error {
 // completed: the session will reclaim nothing more. mu is held.
 func (a *Authority) completed(s *session) {
 	if s.reclaiming() {
-		s.completed = true
-		s.locks = a.grace && s.missed == 0
+		s.completed, s.locks = true, true // it has claimed those that it had: the rest is lost, and it was told
+		a.late.came(s.id)
 		if s.missed != 0 {
 			s.missed, s.recovered = 0, false
 			a.note(stable.Record{Kind: stable.Completed, Session: s.id})

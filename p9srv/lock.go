@@ -19,7 +19,8 @@ type LockKeeper interface {
 
 // File locks and faults. A session's locks outlive its connections. After the lease they are taken, object by object, when somebody
 // else wants them; that is durable before he gets them. A client that has come back claims its locks; a claim is refused if
-// the lock was taken, or not claimed in the grace period after a restart, for the locks themselves are not durable.
+// the lock was taken. After a restart they are claimed in the grace period, for the locks themselves are not durable; who missed it may claim
+// what nobody else has asked for since (see latelock.go), but not in a later life of the server.
 
 func (r *request) lock() error {
 	var m wire.Tlock
@@ -29,10 +30,10 @@ func (r *request) lock() error {
 	if m.Lock.Type > wire.LockUnlock || r.f.xattr != nil {
 		return syscall.EINVAL
 	}
-	a := r.c.srv.cfg.Authority
+	a, claim := r.c.srv.cfg.Authority, m.Lock.Flags&wire.LockFlagReclaim != 0
 	if m.Lock.Type != wire.LockUnlock {
 		if a != nil {
-			may, err := a.mayLock(r, r.f.obj.ID(), m.Lock.Flags&wire.LockFlagReclaim != 0)
+			may, err := a.mayLock(r, r.f.obj.ID(), &m.Lock, claim)
 			if err != nil {
 				return err
 			}
@@ -53,6 +54,14 @@ func (r *request) lock() error {
 	}
 	if err != nil {
 		return err
+	}
+	if st == wire.LockSuccess && claim && a != nil && a.overtaken(r.c, r.f.obj.ID(), &m.Lock) {
+		unlock := m.Lock
+		unlock.Type = wire.LockUnlock
+		if _, err := r.f.obj.Lock(r, r.f.cred, unlock); err != nil {
+			return err
+		}
+		st = wire.LockError
 	}
 	r.reply = &wire.Rlock{Status: st}
 	return nil
@@ -83,7 +92,7 @@ func (r *request) getlock() error {
 		return syscall.EINVAL
 	}
 	if a := r.c.srv.cfg.Authority; a != nil {
-		if _, err := a.mayLock(r, r.f.obj.ID(), true); err != nil {
+		if _, err := a.mayLock(r, r.f.obj.ID(), &m.Lock, true); err != nil {
 			return err // what others have locked is not known yet
 		}
 	}
@@ -105,7 +114,7 @@ func (r *request) getlock() error {
 
 // mayLock decides about a lock of an object, that is asked for or claimed. It answers errParked when that must wait for the end of
 // the grace period.
-func (a *Authority) mayLock(r *request, id uint64, claim bool) (bool, error) {
+func (a *Authority) mayLock(r *request, id uint64, l *wire.Lock, claim bool) (bool, error) {
 	if r.granted { // it has waited
 		r.granted = false
 		err := r.denied
@@ -126,19 +135,32 @@ func (a *Authority) mayLock(r *request, id uint64, claim bool) (bool, error) {
 		return false, errParked
 	}
 	if s == nil {
+		if !claim {
+			a.late.asked(id, 0, l)
+		}
 		return !claim, nil // plain clients' locks end with their connections
 	}
 	if a.grace || claim {
 		_, lost := s.lostLocks[id]
 		lost = lost && a.mutant != mutantKeepLocks
-		return !lost && (s.locks || a.grace && s.missed == 0) && s.mustResume == 0, nil
+		in := s.locks || a.grace && s.missed == 0 || a.late.may(s.id, id, l) || a.mutant == mutantBlindLate
+		return !lost && in && s.mustResume == 0, nil
 	}
+	a.late.asked(id, s.id, l)
 	if len(s.lostLocks) > 0 && s.mustResume == 0 {
 		// It asks for a new lock: so it has claimed the others, and knows which are lost.
 		s.lostLocks = nil
 		a.note(stable.Record{Kind: stable.LockTold, Session: s.id})
 	}
 	return true, nil
+}
+
+// overtaken tells whether somebody else has asked for a lock while it was claimed late: he may have had it, and be done with it.
+func (a *Authority) overtaken(c *conn, id uint64, l *wire.Lock) bool {
+	a.mu.Lock()
+	defer a.unlock(c)
+	s := a.mine(c)
+	return s == nil || !s.locks && !a.grace && !a.late.may(s.id, id, l) && a.mutant != mutantBlindLate
 }
 
 // takeLocks takes from sessions whose lease is over what they have locked in the way of l. It answers false

@@ -497,6 +497,7 @@ func (a *Authority) endSession(s *session, why string) {
 	}
 	s.setSpace(0)
 	delete(a.sessions, s.id)
+	a.late.came(s.id)
 	if a.clients[s.client] == s {
 		delete(a.clients, s.client)
 	}
