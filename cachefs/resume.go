@@ -140,6 +140,7 @@ func (f *FS) resumed(s *resumption) {
 		f.newEpoch()
 	}
 	f.lostTokens(r.Lost)
+	f.tellClosed(r.Lost)
 	f.leased(s.sent, r.Lease)
 	if s.restarted || s.forgotten {
 		f.noteSession()
@@ -168,9 +169,26 @@ func (f *FS) lostTokens(lost []wire.LostToken) {
 		n.mine = false
 		if left == tokens.None {
 			f.suspect(n)
+			if n.opens > 0 && !n.gone && !n.fresh {
+				n.kept = true
+				f.returns = append(f.returns, wire.ReturnElem{ID: l.ID, Flags: wire.ReturnOpen})
+			}
 		}
 	}
 	f.drop(f.log.Successors(seqs...), loss{cause: spool.Taken, errno: syscall.EIO, reason: reasonTaken}, false)
+}
+
+// mutantTellNothing is for tests: the server is not told that what was lost is not open here.
+const mutantTellNothing = "tellNothing"
+
+// tellClosed tells the server what it need not keep alive: of what it took it does not know whether it is open here. Called with f.mu held.
+func (f *FS) tellClosed(lost []wire.LostToken) {
+	for _, l := range lost {
+		if n := f.nodes[l.ID]; l.Left != uint8(tokens.None) || l.ID == tokens.DirMove || n != nil && n.kept || f.opt.Mutant == mutantTellNothing {
+			continue
+		}
+		f.returns = append(f.returns, wire.ReturnElem{ID: l.ID, Flags: wire.ReturnClosed})
+	}
 }
 
 const reasonTaken = "the right to change it went to somebody else"

@@ -95,7 +95,7 @@ type Authority struct {
 	todo  []func()
 	kicks []*conn
 
-	working sync.WaitGroup // what goroutines of later's do at the Backend
+	working sync.WaitGroup // what goroutines of later's and atWork's do at the Backend
 
 	lent atomic.Uint64 // bytes of the disk set aside for sessions; changed with mu held
 
@@ -206,13 +206,18 @@ func (a *Authority) step(in tokens.Input) {
 // later has f done by a goroutine of its own when mu is free. mu is held.
 func (a *Authority) later(f func()) { a.todo = append(a.todo, func() { go f() }) }
 
-// release has the Backend forget what is kept for a session that has ended. mu is held.
-func (a *Authority) release(session uint64) {
+// atWork is later for what is done at the Backend: Close waits for it. mu is held.
+func (a *Authority) atWork(f func()) {
 	a.working.Add(1)
 	a.later(func() {
 		defer a.working.Done()
-		a.cfg.Backend.EndSession(session)
+		f()
 	})
+}
+
+// release has the Backend forget what is kept for a session that has ended. mu is held.
+func (a *Authority) release(session uint64) {
+	a.atWork(func() { a.cfg.Backend.EndSession(session) })
 }
 
 // do does one output of the manager. mu is held; nothing here steps the manager.

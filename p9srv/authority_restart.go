@@ -173,9 +173,31 @@ func (a *Authority) revoked(s *session, o *tokens.Output) {
 	if s != nil {
 		a.event(s, "session %s: lost object %d (generation %d, %v left): its lease is over and somebody wants it", s.label(), o.ID, o.Gen, o.Keep)
 	}
-	a.toRecord(o.Req, stable.Record{
-		Kind: stable.Revoked, Session: uint64(o.Session), Lost: []stable.Lost{{ID: o.ID, Left: uint8(o.Keep)}},
-	})
+	taken := stable.Record{Kind: stable.Revoked, Session: uint64(o.Session), Lost: []stable.Lost{{ID: o.ID, Left: uint8(o.Keep)}}}
+	if a.store == nil {
+		a.todo = append(a.todo, func() { a.keepTaken(taken) }) // before who asked hears of it
+		return
+	}
+	a.toRecord(o.Req, taken)
+}
+
+// keepTaken keeps objects alive for sessions that are away and lost them, for they may have them open: when they are back they say whether they do
+// (Treturn). mu is not held.
+func (a *Authority) keepTaken(records ...stable.Record) {
+	for _, r := range records {
+		if r.Kind != stable.Revoked {
+			continue
+		}
+		for _, l := range r.Lost {
+			if l.Left != uint8(tokens.None) || l.ID == tokens.DirMove {
+				continue
+			}
+			err := a.cfg.Backend.KeepOpen(r.Session, l.ID)
+			if err != nil && !errors.Is(err, syscall.ESTALE) && !errors.Is(err, syscall.ENOENT) {
+				a.cfg.Logf("object %d, which session %d may have open, cannot be kept: %v", l.ID, r.Session, err)
+			}
+		}
+	}
 }
 
 // toRecord keeps what must be durable before a request is granted. mu is held.
@@ -207,8 +229,16 @@ func (a *Authority) recordFor(req tokens.ReqID, records []stable.Record) {
 	a.durably(func(err error) {
 		a.mu.Lock()
 		defer a.unlock(nil)
-		if err == nil {
-			a.step(tokens.Input{Kind: tokens.InRecorded, Req: req})
+		switch {
+		case a.closed:
+			return
+		case err == nil:
+			a.atWork(func() { // not on the goroutine that writes the records: the Backend may have it write more
+				a.keepTaken(records...)
+				a.mu.Lock()
+				a.step(tokens.Input{Kind: tokens.InRecorded, Req: req})
+				a.unlock(nil)
+			})
 			return
 		}
 		a.refuse(req, fmt.Errorf("record what is taken from a session: %w", err))

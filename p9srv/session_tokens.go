@@ -307,6 +307,9 @@ func (r *request) treturn() error {
 		if e.Keep > uint8(tokens.Write) {
 			return syscall.EINVAL
 		}
+		if e.Flags&wire.ReturnClosed != 0 {
+			a.cfg.Backend.DropOpen(s.id, e.ID)
+		}
 		if e.Flags&wire.ReturnOpen == 0 {
 			continue
 		}

@@ -155,11 +155,15 @@ type ReturnElem struct {
 	ID    uint64
 	Gen   uint64
 	Keep  uint8
-	Flags uint8 // ReturnOpen
+	Flags uint8 // ReturnOpen, ReturnClosed
 }
 
-// ReturnOpen: the client has the object open; the server keeps it alive.
-const ReturnOpen uint8 = 1
+// ReturnOpen: the client has the object open; the server keeps it alive. ReturnClosed: it was lost while the session was away, and is not open; the
+// server need not keep it alive.
+const (
+	ReturnOpen   uint8 = 1
+	ReturnClosed uint8 = 2
+)
 
 // Treturn gives tokens back.
 type Treturn struct{ Tokens []ReturnElem }

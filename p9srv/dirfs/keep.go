@@ -49,6 +49,12 @@ func (fs *FS) keepLocked(session uint64, n *node) {
 
 // DropOpen ends KeepOpen. An object without a name goes when nobody keeps it.
 func (fs *FS) DropOpen(session, id uint64) {
+	fs.mu.Lock()
+	_, kept := fs.kept[session][id]
+	fs.mu.Unlock()
+	if !kept {
+		return
+	}
 	if fs.sessions != nil && fs.sessions.knows(session) {
 		fs.sessions.Note(nil, stable.Record{Kind: stable.Dropped, Session: session, ID: id})
 	}
