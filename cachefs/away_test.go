@@ -59,6 +59,12 @@ func (l *line) up() {
 func (w *world) lined(change ...func(*Options)) (*FS, *line) {
 	w.t.Helper()
 	l := &line{w: w}
+	return w.over(l, change...), l
+}
+
+// over opens a cache over a line.
+func (w *world) over(l *line, change ...func(*Options)) *FS {
+	w.t.Helper()
 	conn, err := l.dial(bg)
 	ok(w.t, err)
 	o := Options{WriteBehind: time.Hour, Logf: w.t.Logf, Cred: processCred(), Dial: l.dial}
@@ -73,7 +79,7 @@ func (w *world) lined(change ...func(*Options)) (*FS, *line) {
 			f.Close(bg)
 		}
 	})
-	return f, l
+	return f
 }
 
 // until waits for a condition.

@@ -31,8 +31,19 @@ type keeper struct {
 
 func (w *world) keeper(change ...func(*Options)) *keeper {
 	w.t.Helper()
+	return w.keepingOver(w.cache, change...)
+}
+
+// keeperOver is keeper over a line that can be cut.
+func (w *world) keeperOver(l *line, change ...func(*Options)) *keeper {
+	w.t.Helper()
+	return w.keepingOver(func(change ...func(*Options)) *FS { return w.over(l, change...) }, change...)
+}
+
+func (w *world) keepingOver(cache func(...func(*Options)) *FS, change ...func(*Options)) *keeper {
+	w.t.Helper()
 	k := &keeper{store: spool.Open(filepath.Join(w.t.TempDir(), "lost"), 1<<30)}
-	k.FS = w.cache(append([]func(*Options){func(o *Options) {
+	k.FS = cache(append([]func(*Options){func(o *Options) {
 		o.Spool, o.Server, o.Mountpoint = k.store, "here", "/mnt"
 		o.Logf = func(format string, args ...any) {
 			text := fmt.Sprintf(format, args...)

@@ -249,6 +249,11 @@ func (n *node) Open(ctx context.Context, cred *p9srv.Cred, flags uint32) (p9srv.
 		if n.ents == nil && n.attr.Nlink == 0 && !n.kept {
 			return syscall.ESTALE // its last name went, and it was not open
 		}
+		if openWants(flags)&mayWrite != 0 {
+			if err := t.mayChange(n); err != nil {
+				return err
+			}
+		}
 		if err := n.mayOpen(cred, flags); err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ type turn struct {
 	held   []tokens.Elem // resolved, and pinned by Claim
 	req    tokens.ReqID  // a request that was granted and is to be claimed
 	asks   int           // requests made so far
+	sure   bool          // what the server refuses was asked for anew
 	gone   bool          // an object of the set is no more
 	stale  int           // times that an object which a name stood for was gone when the server looked
 
@@ -175,6 +176,9 @@ func (t *turn) pin() error {
 		}
 	}
 	if err := t.suspects(resolved); err != nil {
+		return err
+	}
+	if err := t.mayUpdate(resolved); err != nil {
 		return err
 	}
 	if complete {
@@ -469,6 +473,9 @@ func (fs *FS) take(g *wire.Granted, install bool) {
 	// Held already, yet nothing is known of it and nothing is pending: that was given up after a loss.
 	if install || !n.attrOK && fs.pendingOn(n) == 0 {
 		n.install(g)
+	}
+	if g.Flags&wire.GrantedAttr != 0 && n.attrOK {
+		n.attr.Flags = n.attr.Flags&^wire.AttrRefusals | g.Attr.Flags&wire.AttrRefusals // whatever is pending: it changes none of them
 	}
 }
 

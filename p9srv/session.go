@@ -2,6 +2,7 @@ package p9srv
 
 import (
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"math"
 	"syscall"
@@ -146,7 +147,11 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 	}
 	s.root = root.QID()
 	root.Release()
-	first, err := a.cfg.Backend.AllocIDs(a.cfg.IDs)
+	count := a.cfg.IDs
+	first, err := a.cfg.Backend.AllocIDs(count)
+	if errors.Is(err, syscall.EROFS) {
+		first, count, err = 0, 0, nil // it will create nothing
+	}
 	if err != nil {
 		return err
 	}
@@ -156,7 +161,7 @@ func (a *Authority) open(r *request, m *wire.Tsession) error {
 	a.lastSession++
 	s.id = a.lastSession
 	s.cred.Session = s.id
-	ids := wire.IDRange{First: first, Count: a.cfg.IDs, Gen: uint64(a.m.NewGen())}
+	ids := wire.IDRange{First: first, Count: count, Gen: uint64(a.m.NewGen())}
 	err = a.mayOpen(m)
 	a.unlock(c)
 	a.gate.mu.Lock()

@@ -1,6 +1,7 @@
 package p9srv
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -46,7 +47,8 @@ func (r *request) trenew() error {
 		a.unlock(c)
 		if want {
 			var err error
-			if first, err = a.cfg.Backend.AllocIDs(a.cfg.IDs); err != nil {
+			first, err = a.cfg.Backend.AllocIDs(a.cfg.IDs)
+			if err != nil && !errors.Is(err, syscall.EROFS) {
 				return err
 			}
 		}

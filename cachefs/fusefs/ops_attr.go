@@ -109,7 +109,12 @@ func (f *fileSystem) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Stat
 	if err != nil {
 		return f.status(err)
 	}
-	if !allowed(&attr, cred, in.Mask) {
+	switch {
+	case in.Mask&2 != 0 && attr.Flags&wire.AttrReadOnly != 0:
+		return fuse.EROFS
+	case in.Mask&2 != 0 && attr.Flags&wire.AttrFixed != 0:
+		return fuse.EPERM
+	case !allowed(&attr, cred, in.Mask):
 		return fuse.EACCES
 	}
 	return fuse.OK

@@ -33,12 +33,20 @@ type Attr struct {
 	Blocks                     uint64 // of 512 bytes
 	Atime, Mtime, Ctime, Btime int64
 	Gen, DataVersion           uint64
-	// Flags tell what a caching client would otherwise have to ask: AttrNoXattrs. Only the extension carries them.
+	// Flags tell what a caching client would otherwise have to ask: AttrNoXattrs and so on. Only the extension carries them.
 	Flags uint32
 }
 
-// AttrNoXattrs: the object has no extended attributes.
-const AttrNoXattrs uint32 = 1
+// The bits of Attr.Flags.
+const (
+	// AttrNoXattrs: the object has no extended attributes.
+	AttrNoXattrs uint32 = 1
+	// AttrReadOnly: all updates are refused with EROFS. AttrFixed: those of this object are, with EPERM.
+	AttrReadOnly uint32 = 2
+	AttrFixed    uint32 = 4
+	// AttrRefusals are those that tell of refusals: no cut changes them.
+	AttrRefusals = AttrReadOnly | AttrFixed
+)
 
 // The bits of Tgetattr's request mask and Rgetattr's valid mask.
 const (

@@ -183,6 +183,13 @@ func (n *node) attrLocked(st *unix.Statx_t) wire.Attr {
 		a.Ctime = n.ctShown
 	}
 	a.DataVersion = wire.DataVersion(a.Mode, a.Ctime, a.Size)
+	if n.fs.opt.ReadOnly {
+		a.Flags |= wire.AttrReadOnly
+	}
+	if st.Attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 {
+		// To what can only be appended a cut changes nothing either: it sets times.
+		a.Flags |= wire.AttrFixed
+	}
 	if n.orphan && a.Nlink > 0 {
 		a.Nlink--
 		if a.Mode&unix.S_IFMT == unix.S_IFDIR {
