@@ -279,7 +279,6 @@ func TestRefusedWriteBehind(t *testing.T) {
 	for _, d := range []string{"a", "b", "closed", "others"} {
 		write(t, filepath.Join(s.Dir, d, "old"), d)
 	}
-	undo := immutable(t, filepath.Join(s.Dir, "closed"))
 	var once sync.Once
 	var lookers []*looker
 	after := map[string]bool{"a/dir": true, "b/g": true, "a/old": false, "b/moved": true}
@@ -300,7 +299,8 @@ func TestRefusedWriteBehind(t *testing.T) {
 	must(t, f.Mkdir(ctx, "closed/dir", 0o755))
 	must(t, f.WriteFile(ctx, "closed/dir/below", []byte("refused, too"), 0o644))
 	must(t, f.WriteFile(ctx, "b/g", []byte("g"), 0o644))
-	must(t, f.Rename(ctx, "a/old", "b/moved")) // ties a and b
+	must(t, f.Rename(ctx, "a/old", "b/moved"))           // ties a and b
+	undo := immutable(t, filepath.Join(s.Dir, "closed")) // only now: what the host is known to refuse is not taken on
 	h, err := f.OpenFile(ctx, "closed/new", wire.ORdwr, 0)
 	must(t, err)
 	if err := h.Fsync(ctx, false); err == nil || !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.EPERM) {

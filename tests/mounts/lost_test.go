@@ -112,8 +112,6 @@ func TestLost(t *testing.T) {
 	if _, err := reader.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	setImmutable(t, true, filepath.Join(dir, "f"), filepath.Join(dir, "sub"))
-	t.Cleanup(func() { setImmutable(t, false, filepath.Join(dir, "f"), filepath.Join(dir, "sub")) })
 	if _, err := f.WriteAt([]byte("LOST"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +122,9 @@ func TestLost(t *testing.T) {
 	if _, err := other.WriteAt([]byte("O"), 0); err != nil {
 		t.Fatal(err)
 	}
+	// Only now, for what the host is known to refuse is not taken on.
+	setImmutable(t, true, filepath.Join(dir, "f"), filepath.Join(dir, "sub"))
+	t.Cleanup(func() { setImmutable(t, false, filepath.Join(dir, "f"), filepath.Join(dir, "sub")) })
 
 	wantErr(t, "fsync of what is lost", f.Sync(), syscall.EIO)
 	wantErr(t, "fsync of what is lost, again", f.Sync(), syscall.EIO)
