@@ -358,11 +358,14 @@ func TestHalfOpen(t *testing.T) {
 // TestLocksLost: with a file lock that was lost goes all that was done since it was taken, on whatever file; not what was done
 // before. The client hears of it when it connects again, or on the connection that it has, when a cut is fenced.
 func TestLocksLost(t *testing.T) {
-	t.Run("cut off", func(t *testing.T) { testLocksLost(t, false) })
-	t.Run("fenced", func(t *testing.T) { testLocksLost(t, true) })
+	t.Run("cut off", func(t *testing.T) { testLocksLost(t, false, "") })
+	t.Run("fenced", func(t *testing.T) { testLocksLost(t, true, "") })
 }
 
-func testLocksLost(t *testing.T, fenced bool) {
+// TestLockedOnMutant: a client that lets him who lost a lock go on writes over what another did under it.
+func TestLockedOnMutant(t *testing.T) { testLocksLost(t, false, mutantLockedOn) }
+
+func testLocksLost(t *testing.T, fenced bool, mutant string) {
 	var skew atomic.Int64
 	w := newWorld(t, shortLease, func(c *p9srv.AuthorityConfig) {
 		c.Clock = func() int64 { return boottime.Now() + skew.Load() }
@@ -370,7 +373,7 @@ func testLocksLost(t *testing.T, fenced bool) {
 			c.Lease = 20 * time.Second
 		}
 	})
-	a, l := w.lined()
+	a, l := w.lined(func(o *Options) { o.Mutant = mutant })
 	cred := processCred()
 	for _, name := range []string{"lock", "data", "other"} {
 		ok(t, a.WriteFile(bg, name, []byte("old"), 0o644))
@@ -387,6 +390,7 @@ func testLocksLost(t *testing.T, fenced bool) {
 		return o, wire.Lock{Type: wire.LockWrite, ProcID: 7, ClientID: f.opt.Name}
 	}
 	o, lock := lockOn(a)
+	locked := open(t, a, "lock", wire.ORdwr)
 	d := open(t, a, "data", wire.ORdwr)
 	_, err := d.WriteAt(bg, []byte("before"), 0)
 	ok(t, err)
@@ -426,4 +430,20 @@ func testLocksLost(t *testing.T, fenced bool) {
 	_, err = d.WriteAt(bg, []byte("x"), 0)
 	fails(t, err, syscall.EIO)
 	fails(t, d.Close(bg), syscall.EIO)
+	// He who had the lock hears of it from what he locked, too, until he opens it again.
+	_, err = locked.WriteAt(bg, []byte("x"), 0)
+	if mutant != "" {
+		ok(t, err)
+		ok(t, locked.Fsync(bg, false))
+		hasContent(t, w.direct(), "lock", "xld")
+		ok(t, locked.Close(bg))
+		return
+	}
+	fails(t, err, syscall.EIO)
+	fails(t, locked.Fsync(bg, false), syscall.EIO)
+	fails(t, locked.Close(bg), syscall.EIO)
+	again := open(t, a, "lock", wire.ORdwr)
+	_, err = again.WriteAt(bg, []byte("new"), 0)
+	ok(t, err)
+	ok(t, again.Close(bg))
 }

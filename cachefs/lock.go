@@ -192,7 +192,11 @@ func (f *FS) claimLock(conn *p9client.Conn, d fid, l wire.Lock) error {
 	return nil
 }
 
-// lostLock drops what was done since a lock was taken that is lost.
+// mutantLockedOn is for tests: who had a lock that is lost goes on by what he has open.
+const mutantLockedOn = "lockedOn"
+
+// lostLock drops what was done since a lock was taken that is lost. What was open of the object then is of no more use: whoever
+// had the lock by it must not go on as if he still had.
 func (f *FS) lostLock(n *node, h heldLock, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -201,15 +205,20 @@ func (f *FS) lostLock(n *node, h heldLock, why error) {
 	unlock.Type = wire.LockUnlock
 	n.locks = noteLock(n.locks, unlock, 0)
 	f.lockers[n] = len(n.locks) > 0
+	if f.opt.Mutant != mutantLockedOn {
+		n.lost++
+	}
 	seqs := f.log.Since(h.since)
 	f.event("a file lock of object %d is lost (%v), and with it %d updates that were made since it was taken", n.id, why, len(seqs))
 	f.drop(seqs, loss{cause: spool.Taken, errno: syscall.EIO, reason: "a file lock that was held then is lost"}, false)
 }
 
-// loseLocks forgets all locks: the session that had them is no more. Called with f.mu held.
+// loseLocks forgets all locks: the session that had them is no more, and what they were had by is of no more use. Called with f.mu held.
 func (f *FS) loseLocks() {
-	for n := range f.lockers {
-		n.locks = nil
+	for n, any := range f.lockers {
+		if n.locks = nil; any && f.opt.Mutant != mutantLockedOn {
+			n.lost++
+		}
 	}
 	clear(f.lockers)
 }
