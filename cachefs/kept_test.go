@@ -25,8 +25,8 @@ func (w *world) orphans() int {
 }
 
 // openWhileAway: a client has files open and others cached, and is away past its lease. Somebody else writes to one, and unlinks all. When the
-// client is back what it has open works on until it is closed. It gives the error of that, and how much the server keeps after it.
-func openWhileAway(t *testing.T, durable bool, mutant string, change ...func(*p9srv.AuthorityConfig)) (error, int) {
+// client is back what it has open works on until it is closed. It gives how much the server keeps after that, and the error of it.
+func openWhileAway(t *testing.T, durable bool, mutant string, change ...func(*p9srv.AuthorityConfig)) (left int, err error) {
 	w, clock, skew := skewed(t, change...)
 	if durable {
 		w.stop()
@@ -50,7 +50,7 @@ func openWhileAway(t *testing.T, durable bool, mutant string, change ...func(*p9
 	}
 	ok(t, b.Sync(bg))
 	l.up()
-	err := func() error {
+	err = func() error {
 		p := make([]byte, 20)
 		for h, want := range map[*File]string{h: "text", k: "theirs"} {
 			n, err := h.ReadAt(bg, p, 0)
@@ -78,19 +78,19 @@ func openWhileAway(t *testing.T, durable bool, mutant string, change ...func(*p9
 	ok(t, h.Close(bg))
 	ok(t, k.Close(bg))
 	ok(t, a.Sync(bg))
-	return err, w.orphans()
+	return w.orphans(), err
 }
 
 // TestOpenWhileAway: what a client has open outlives that it is away and somebody else unlinks it, and what it has not open is not kept for it.
 func TestOpenWhileAway(t *testing.T) {
 	for _, durable := range []bool{false, true} {
-		err, left := openWhileAway(t, durable, "")
+		left, err := openWhileAway(t, durable, "")
 		ok(t, err)
 		same(t, "kept after all is closed", left, 0)
 	}
-	err, _ := openWhileAway(t, false, "", func(c *p9srv.AuthorityConfig) { c.Backend = forgetful{c.Backend} })
+	_, err := openWhileAway(t, false, "", func(c *p9srv.AuthorityConfig) { c.Backend = forgetful{c.Backend} })
 	fails(t, err, syscall.ESTALE)
-	err, left := openWhileAway(t, false, mutantTellNothing)
+	left, err := openWhileAway(t, false, mutantTellNothing)
 	ok(t, err)
 	same(t, "kept for a client that does not tell", left, 1)
 }
