@@ -41,7 +41,11 @@ func (w *world) doom(t *testing.T, n int, after bool, change func(*Options)) *do
 	c.die = func() {
 		once.Do(func() {
 			d.dead.Store(true)
-			if err := os.CopyFS(d.copied, os.DirFS(dir)); err != nil {
+			err := os.CopyFS(d.copied, os.DirFS(dir))
+			for ; errors.Is(err, fs.ErrNotExist); err = os.CopyFS(d.copied, os.DirFS(dir)) {
+				d.copied = t.TempDir() // a new file was put in place of the old one just then
+			}
+			if err != nil {
 				t.Error(err)
 			}
 			c.Conn.Close()
