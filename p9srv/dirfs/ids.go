@@ -28,12 +28,14 @@ const (
 
 // idTable is the durable table of the ids that are not inode numbers, and the
 // mark below which ids have been given out. A row goes to the end of a log, which is
-// written anew when it is opened.
+// written anew when it is opened, and when most of it is history.
 type idTable struct {
 	mu   sync.Mutex
 	step func(string) error // asked before each write
 	log  *os.File           // nil: nothing is durable
 	size int64              // of the log, up to its last whole row
+	anew int64              // its size when it was written anew last
+	path string
 	mark *os.File
 	next uint64 // the next id to give out
 	safe uint64 // ids below are covered by the mark on disk
@@ -79,13 +81,14 @@ func newIDTable(step func(string) error) *idTable {
 func openIDTable(dir string, step func(string) error) (*idTable, error) {
 	t := newIDTable(step)
 	t.next, t.safe = firstTableID, 0
-	path := filepath.Join(dir, "ids")
-	old, err := os.ReadFile(path)
+	t.path = filepath.Join(dir, "ids")
+	old, err := os.ReadFile(t.path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	t.replay(old)
-	if err := t.rewrite(path); err != nil {
+	if err := t.rewrite(); err != nil {
+		t.close()
 		return nil, fmt.Errorf("write the table of ids: %w", err)
 	}
 	if t.mark, err = os.OpenFile(filepath.Join(dir, "next"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
@@ -113,6 +116,7 @@ func (t *idTable) replay(b []byte) {
 			t.set(id, idRow{inoTag{x, y}, string(b[rowHeader:n])})
 		case rowDel:
 			t.unset(id)
+			delete(t.times, id)
 		case rowTimes:
 			t.times[id] = times{int64(x), int64(y)}
 		}
@@ -138,8 +142,9 @@ func appendTimes(b []byte, id uint64, tm times) []byte {
 	return appendRow(b, rowTimes, id, idRow{inoTag{uint64(tm.host), uint64(tm.shown)}, ""})
 }
 
-// rewrite writes the rows that count to a new log and puts it in place.
-func (t *idTable) rewrite(path string) error {
+// rewrite writes the rows that count to a new log and puts it in place. After an error the old one is still in use, unless only
+// that the new one's name is durable is not known.
+func (t *idTable) rewrite() error {
 	var b []byte
 	for id, r := range t.rows {
 		b = appendRow(b, rowAdd, id, r)
@@ -147,22 +152,52 @@ func (t *idTable) rewrite(path string) error {
 	for id, tm := range t.times {
 		b = appendTimes(b, id, tm)
 	}
-	tmp := path + ".new"
+	tmp := t.path + ".new"
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	if _, err = f.Write(b); err == nil {
 		if err = f.Sync(); err == nil {
-			err = os.Rename(tmp, path)
+			err = os.Rename(tmp, t.path)
 		}
 	}
 	if err != nil {
 		f.Close()
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if t.log != nil {
+		t.log.Close()
+	}
+	t.log, t.size, t.anew = f, int64(len(b)), int64(len(b))
+	dir, err := os.Open(filepath.Dir(t.path))
+	if err != nil {
 		return err
 	}
-	t.log, t.size = f, int64(len(b))
-	return nil
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// minHistory is how large the log is at least before it is written anew while it is in use.
+const minHistory = 1 << 20
+
+// compact writes the log anew when most of it is history. For want of room it stays as it is.
+func (t *idTable) compact() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.log == nil || t.size < minHistory || t.size < 4*t.anew {
+		return nil
+	}
+	if err := t.step("rewrite ids"); err != nil {
+		return err
+	}
+	log := t.log
+	err := t.rewrite()
+	if err != nil && t.log == log {
+		t.anew = t.size // it is not tried again at once
+		return nil
+	}
+	return err
 }
 
 // readMark reads the two slots of the mark: the higher one that is whole counts.
@@ -289,16 +324,14 @@ func (t *idTable) addLocked(ids []uint64, rows []idRow) error {
 // remove takes a row out; it matters little when that does not reach the disk,
 // since a row names an inode by its generation.
 func (t *idTable) remove(id uint64) {
-	if id < firstTableID {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r, ok := t.rows[id]
-	if !ok {
+	if _, shown := t.times[id]; !ok && !shown {
 		return
 	}
 	t.unset(id)
+	delete(t.times, id)
 	if t.log != nil {
 		_ = t.appendLocked(appendRow(nil, rowDel, id, r))
 	}
@@ -331,7 +364,7 @@ func (t *idTable) timesOf(id uint64) times {
 	return t.times[id]
 }
 
-// sync makes the table durable. When much of its log is history it is written anew.
+// sync makes the table durable.
 func (t *idTable) sync() error {
 	if t.log == nil {
 		return nil

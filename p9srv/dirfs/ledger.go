@@ -218,10 +218,13 @@ func (l *ledger) checkpoint() error {
 
 // makeDurable makes objects durable, with the table of ids.
 func (l *ledger) makeDurable(ids map[uint64]struct{}, many bool) error {
+	fs := l.fs
+	if err := fs.ids.compact(); err != nil {
+		return fmt.Errorf("write the table of ids anew: %w", err)
+	}
 	if !l.sync {
 		return nil // it is in the kernel's hands, and that is what was promised
 	}
-	fs := l.fs
 	if err := fs.ids.sync(); err != nil {
 		return err
 	}
