@@ -46,12 +46,12 @@ func newTree(t *testing.T, opt Options) (*Tree, string, *counting) {
 	return tree, dir, c
 }
 
-// counting is a Backend that counts what is not released, and the requests in flight.
+// counting is a Backend that counts what is not released, and whose reads and writes can be held.
 type counting struct {
 	p9srv.Backend
-	refs, inFlight, most, walks atomic.Int64
-	slow                        time.Duration
-	failWrite                   error
+	refs          atomic.Int64
+	reads, writes gate
+	failWrite     error
 }
 
 func (c *counting) Root(ctx context.Context, cred *p9srv.Cred, aname string) (p9srv.Object, error) {
@@ -67,20 +67,6 @@ func (c *counting) wrap(o p9srv.Object, err error) p9srv.Object {
 	return &countedObject{o, c}
 }
 
-func (c *counting) request() func() {
-	n := c.inFlight.Add(1)
-	for {
-		m := c.most.Load()
-		if n <= m || c.most.CompareAndSwap(m, n) {
-			break
-		}
-	}
-	if c.slow > 0 {
-		<-time.After(c.slow)
-	}
-	return func() { c.inFlight.Add(-1) }
-}
-
 type countedObject struct {
 	p9srv.Object
 	c *counting
@@ -89,8 +75,6 @@ type countedObject struct {
 func (o *countedObject) Release() { o.Object.Release(); o.c.refs.Add(-1) }
 
 func (o *countedObject) Walk(ctx context.Context, cred *p9srv.Cred, name string) (p9srv.Object, wire.Attr, error) {
-	defer o.c.request()()
-	o.c.walks.Add(1)
 	obj, a, err := o.Object.Walk(ctx, cred, name)
 	return o.c.wrap(obj, err), a, err
 }
@@ -143,12 +127,12 @@ type countedFile struct {
 }
 
 func (f *countedFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	defer f.c.request()()
+	defer f.c.reads.enter(f)()
 	return f.File.ReadAt(ctx, p, off)
 }
 
 func (f *countedFile) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
-	defer f.c.request()()
+	defer f.c.writes.enter(f)()
 	if f.c.failWrite != nil {
 		return 0, f.c.failWrite
 	}
@@ -239,10 +223,11 @@ func sameTrees(t *testing.T, a, b string) {
 
 func TestPutAndGetATree(t *testing.T) {
 	var files atomic.Int64
-	tree, dir, c := newTree(t, Options{Chunk: 64, Progress: func(f, _ int64) { files.Add(f) }})
+	tree, dir, c := newTree(t, Options{Chunk: 64, Workers: 12, Progress: func(f, _ int64) { files.Add(f) }})
 	local := filepath.Join(t.TempDir(), "local")
 	localTree(t, local)
 	copyOpt := CopyOptions{Recursive: true, Times: true}
+	c.writes.hold(t, 12, true)
 	if err := tree.Put(t.Context(), local, "/copy", copyOpt); err != nil {
 		t.Fatal(err)
 	}
@@ -251,16 +236,15 @@ func TestPutAndGetATree(t *testing.T) {
 		t.Errorf("progress told of %d files, not 62", n)
 	}
 	back := filepath.Join(t.TempDir(), "back")
-	c.slow = time.Millisecond
+	c.reads.hold(t, 12, true)
 	if err := tree.Get(t.Context(), "copy", back, copyOpt); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Chmod(filepath.Join(back, "d2/e"), 0o755) })
 	sameTrees(t, local, back)
-	if n := c.most.Load(); n < 8 {
-		t.Errorf("at most %d requests were in flight", n)
+	if w, r := c.writes.was(), c.reads.was(); w != 12 || r != 12 {
+		t.Errorf("at most %d files were written and %d read at a time, with 12 workers", w, r)
 	}
-	c.slow = 0
 	// Once more over what is there already.
 	if err := os.Chmod(filepath.Join(back, "d2/e"), 0o755); err != nil {
 		t.Fatal(err)
@@ -284,6 +268,10 @@ func TestFilesLargerThanAChunk(t *testing.T) {
 	tree, _, c := newTree(t, Options{Chunk: 1000, Ahead: 5})
 	for _, size := range []int{0, 1, 999, 1000, 1001, 5000, 123_456} {
 		want := bytes.Repeat([]byte("0123456789abcdefg"), size/17+1)[:size]
+		if size > 5*1000 {
+			c.writes.hold(t, 5, false)
+			c.reads.hold(t, 5, false)
+		}
 		if err := tree.PutStream(t.Context(), bytes.NewReader(want), "/f", 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -292,8 +280,8 @@ func TestFilesLargerThanAChunk(t *testing.T) {
 			t.Errorf("size %d: %d bytes came back, %v", size, got.Len(), err)
 		}
 	}
-	if n := c.most.Load(); n < 2 {
-		t.Errorf("at most %d requests were in flight", n)
+	if w, r := c.writes.was(), c.reads.was(); w != 5 || r != 5 {
+		t.Errorf("at most %d writes and %d reads were in flight, not 5 as asked for", w, r)
 	}
 }
 
