@@ -256,7 +256,7 @@ func halfSeen(t *testing.T, m mutant) bool {
 	select {
 	case seen = <-answered:
 		close(goOn)
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(m.during()):
 		close(goOn)
 		seen = <-answered
 	}

@@ -32,7 +32,7 @@ func newHostLife(t testing.TB, dir string) *hostLife {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Logf: t.Logf, Lease: 5 * time.Second})
+	a := p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Logf: t.Logf, Lease: time.Hour})
 	if err := a.Restore(); err != nil {
 		t.Fatal(err)
 	}

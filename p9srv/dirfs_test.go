@@ -19,6 +19,9 @@ import (
 
 // A host directory, the authority and the server together, seen by two sessions and a plain client.
 
+// patience is how long is waited for what must happen, however little the machine lets run.
+const patience = time.Minute
+
 type world struct {
 	t    *testing.T
 	dir  string
@@ -33,7 +36,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Logf: t.Logf})
+	a := p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Logf: t.Logf, Lease: time.Hour})
 	s := p9srv.New(p9srv.Config{Backend: fs, Authority: a, Logf: t.Logf})
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
@@ -92,7 +95,7 @@ func (w *world) plain() *client {
 
 func (c *client) do(t, r wire.Message) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.RPC(ctx, t, r); err != nil {
 		c.t.Fatalf("%v: %v", t, err)
@@ -107,7 +110,7 @@ func (c *client) begin(t, r wire.Message) func() error {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			return errors.New("no reply")
 		}
 	}

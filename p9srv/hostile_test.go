@@ -197,7 +197,7 @@ func TestRandomMessages(t *testing.T) {
 			if m.Type() == wire.TypeTsession && rng.Intn(10) > 0 {
 				continue
 			}
-			c.nc.SetWriteDeadline(time.Now().Add(10 * time.Second))
+			c.nc.SetWriteDeadline(time.Now().Add(patience))
 			if _, err := c.nc.Write(wire.AppendFrame(nil, tag, m)); err != nil {
 				break
 			}
@@ -309,12 +309,12 @@ func FuzzServe(f *testing.F) {
 				}
 			}
 		}()
-		a.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		a.SetWriteDeadline(time.Now().Add(patience))
 		a.Write(b) // an error is the server's hanging up
 		a.Close()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the connection does not end")
 		}
 		if refs, files := fs.out(); refs != 0 || files != 0 {

@@ -89,7 +89,7 @@ func TestLateClaimMutant(t *testing.T) {
 		l, b, n, ids := missedGrace(t, 1)
 		n.wantLock("nobody has it", ids[0], wire.LockWrite, 0, wire.LockSuccess)
 		n.wantLock("and it is given back", ids[0], wire.LockUnlock, 0, wire.LockSuccess)
-		l.a.mutant = mut
+		l.a.breaks(mut)
 		b.comeBack()
 		if st := b.lock(ids[0], wire.LockWrite, claim); (st == wire.LockSuccess) != (mut == mutantBlindLate) {
 			t.Errorf("mutant %d: status %d", mut, st)

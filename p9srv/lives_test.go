@@ -18,7 +18,7 @@ type lives struct {
 	t   testing.TB
 	fs  *memCommitter
 	cfg AuthorityConfig
-	now atomic.Int64
+	now *atomic.Int64
 	mut mutant
 
 	mu     sync.Mutex
@@ -44,11 +44,17 @@ type noted struct {
 }
 
 func newLives(t testing.TB, cfg AuthorityConfig) *lives {
-	l := &lives{t: t, fs: newMemCommitter(), cfg: cfg, stable: stable.NewState()}
-	l.now.Store(int64(time.Hour))
+	l := &lives{t: t, fs: newMemCommitter(), cfg: cfg, stable: stable.NewState(), now: newClock()}
 	l.start()
 	t.Cleanup(func() { l.crash() })
 	return l
+}
+
+// newClock is a clock for leases that goes on only when it is told to.
+func newClock() *atomic.Int64 {
+	now := new(atomic.Int64)
+	now.Store(int64(time.Hour))
+	return now
 }
 
 // start begins a life.
@@ -226,28 +232,38 @@ func dataOf(id uint64, s string) cut.Record {
 	return cut.Record{Kind: cut.Data, ID: id, Bytes: []byte(s)}
 }
 
-// asks has a plain client ask for the attributes of a file; the function tells whether it was answered within a short while.
-func (l *lives) asks(name string) func() bool {
+// asked is closed when a plain client has its answer.
+type asked chan struct{}
+
+// asks has a plain client ask for the attributes of a file.
+func (l *lives) asks(name string) asked {
 	l.t.Helper()
-	p := dialRaw(l.t, l.s)
-	p.sendTag(5, &wire.Twalk{Fid: 0, NewFid: 1, Names: []string{name}})
-	walked := false
-	return func() bool {
-		if !walked {
-			if walked = p.answered(); !walked {
-				return false
+	p, done := dialRaw(l.t, l.s), make(asked)
+	go func() {
+		for i, m := range []wire.Message{&wire.Twalk{Fid: 0, NewFid: 1, Names: []string{name}}, &wire.Tgetattr{Fid: 1}} {
+			if _, err := p.nc.Write(wire.AppendFrame(nil, uint16(5+i), m)); err != nil {
+				return
 			}
-			p.sendTag(6, &wire.Tgetattr{Fid: 1})
+			p.nc.SetReadDeadline(time.Time{})
+			if _, _, err := p.rd.ReadFrame(); err != nil {
+				return
+			}
 		}
-		return p.answered()
-	}
+		close(done)
+	}()
+	return done
 }
 
-// answered tells whether a frame comes within a short while.
-func (c *rawClient) answered() bool {
-	c.nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	_, _, err := c.rd.ReadFrame()
-	return err == nil
+// answered tells whether it is answered within a short while.
+func (a asked) answered() bool { return a.within(shortWhile) }
+
+func (a asked) within(d time.Duration) bool {
+	select {
+	case <-a:
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 var errDisk = errors.New("the disk has failed")

@@ -76,7 +76,7 @@ func lockTaken(t *testing.T, again bool, mut mutant) wire.LockStatus {
 	if l.mut = mut; again {
 		l.restart()
 	}
-	l.a.mutant = mut
+	l.a.breaks(mut)
 	a.comeBack()
 	st := a.lock(x, wire.LockWrite, claim)
 	a.wantLock("nobody wanted y", y, wire.LockWrite, claim, wire.LockSuccess)
@@ -103,8 +103,9 @@ func TestLocksAreTaken(t *testing.T) {
 	}
 }
 
-// A lock is not given before it is on record that it was taken.
-func TestLockIsTakenDurably(t *testing.T) {
+// lockGivenEarly: a's lease is over, and b asks for its lock while the store fails, and then while it stalls. It tells whether b gets it
+// before it is on record that it was taken.
+func lockGivenEarly(t *testing.T, mut mutant) (early bool) {
 	l := newLives(t, AuthorityConfig{})
 	x := l.fs.put("x", "")
 	a, b := l.client("a"), l.client("b")
@@ -112,19 +113,33 @@ func TestLockIsTakenDurably(t *testing.T) {
 	l.pass(6 * time.Second)
 	b.do(&wire.Trenew{})
 	l.pass(6 * time.Second)
+	m := b.lockMessage(x, wire.LockWrite, 0)
 	l.set(false, syscall.ENOSPC)
-	if r := b.do(b.lockMessage(x, wire.LockWrite, 0)); syscall.Errno(rlerrno(r)) != syscall.ENOSPC {
+	if r := b.do(m); syscall.Errno(rlerrno(r)) != syscall.ENOSPC {
 		t.Errorf("it cannot be put on record: %v", r)
 	}
+	l.a.breaks(mut)
 	l.set(true, nil)
-	b.start(9, b.lockMessage(x, wire.LockWrite, 0))
-	time.Sleep(50 * time.Millisecond)
-	if b.got[9] != nil {
-		t.Error("it is given before it is on record")
+	given := make(chan wire.Message, 1)
+	go func() { given <- b.do(m) }()
+	select {
+	case <-given:
+		return true
+	case <-time.After(mut.during()):
 	}
 	l.set(false, nil)
-	if r, ok := b.reply(9).(*wire.Rlock); !ok || r.Status != wire.LockSuccess {
+	if r, ok := (<-given).(*wire.Rlock); !ok || r.Status != wire.LockSuccess {
 		t.Errorf("when it is on record: %v", r)
+	}
+	return false
+}
+
+func TestLockIsTakenDurably(t *testing.T) {
+	if lockGivenEarly(t, mutantNone) {
+		t.Error("it is given before it is on record")
+	}
+	if !lockGivenEarly(t, mutantNoRecord) {
+		t.Error("that it is given before it is on record does not show")
 	}
 }
 

@@ -12,6 +12,27 @@ import (
 	"echo9/internal/wire"
 )
 
+// patience is how long is waited for what must happen, however little the machine lets run; shortWhile for what must not.
+const (
+	patience   = time.Minute
+	shortWhile = 100 * time.Millisecond
+)
+
+// during is how long is waited for what only a broken server does.
+func (m mutant) during() time.Duration {
+	if m == mutantNone {
+		return shortWhile
+	}
+	return patience
+}
+
+// breaks breaks a rule of an Authority that is at work.
+func (a *Authority) breaks(m mutant) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mutant = m
+}
+
 // rawClient speaks frames to a server, one request after the other unless a test sends them itself.
 type rawClient struct {
 	t   testing.TB
@@ -51,7 +72,7 @@ func dialServer(t testing.TB, s *Server) *rawClient {
 		a.Close()
 		select {
 		case <-done:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			buf := make([]byte, 1<<20)
 			t.Errorf("the connection did not end:\n%s", buf[:runtime.Stack(buf, true)])
 		}
@@ -96,7 +117,7 @@ func (c *rawClient) sendRaw(b []byte) {
 // next is the next frame, decoded.
 func (c *rawClient) next() (uint16, wire.Message) {
 	c.t.Helper()
-	c.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.nc.SetReadDeadline(time.Now().Add(patience))
 	h, body, err := c.rd.ReadFrame()
 	if err != nil {
 		c.t.Fatalf("receive: %v", err)
@@ -177,7 +198,7 @@ func (c *rawClient) clunk(fid uint32) {
 // hungUp checks that the server ends the connection.
 func (c *rawClient) hungUp() {
 	c.t.Helper()
-	c.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.nc.SetReadDeadline(time.Now().Add(patience))
 	for {
 		if _, _, err := c.rd.ReadFrame(); err != nil {
 			if ne, ok := err.(net.Error); ok && ne.Timeout() {
@@ -188,15 +209,22 @@ func (c *rawClient) hungUp() {
 	}
 }
 
+// comes tells whether a frame comes within a short while.
+func (c *rawClient) comes() bool {
+	c.nc.SetReadDeadline(time.Now().Add(shortWhile))
+	_, _, err := c.rd.ReadFrame()
+	return err == nil
+}
+
 // eventually waits until cond holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; {
+	for end := time.Now().Add(patience); ; {
 		if cond() {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 		runtime.Gosched()
 		time.Sleep(time.Millisecond)

@@ -135,6 +135,9 @@ func (r *request) exec() error {
 // lead lets a later one catch up with an earlier one. They never wait for a later one.
 func (r *request) takeTurn() {
 	c := r.c
+	if c.srv.atTurn != nil {
+		c.srv.atTurn(r.tag)
+	}
 	c.mu.Lock()
 	for c.turnsDone+1 != r.turn && !c.srv.noTurns {
 		c.waiting++

@@ -51,7 +51,7 @@ func TestRestartReclaim(t *testing.T) {
 	wantModes(t, "again", a.reclaim(-int(x)), 2)
 	a.do(&wire.Tbind{Fid: 7, ID: z, UID: wire.NoUID}) // open again, and not reclaimed
 	a.complete()
-	if plain() {
+	if plain.answered() {
 		t.Error("a plain client is answered in the grace period")
 	}
 	b.comeBack()
@@ -64,11 +64,11 @@ func TestRestartReclaim(t *testing.T) {
 	}
 	b.complete()
 	a.start(1, &wire.Trecall{})
-	if plain() {
+	if plain.answered() {
 		t.Error("a plain client is answered while somebody holds what it asks for")
 	}
 	a.giveBack(recallOf(t, a.reply(1)))
-	eventually(t, "the plain client goes on", plain)
+	eventually(t, "the plain client goes on", plain.answered)
 }
 
 // While nobody is known, nothing waits. A session that was ended is not known.
@@ -78,7 +78,7 @@ func TestNoSessionsNoGrace(t *testing.T) {
 	l.client("a").do(&wire.Tsession{Flags: wire.SessionEnd})
 	l.set(false, nil) // a moment later
 	l.restart()
-	if !l.asks("x")() || l.a.gate.managed.Load() {
+	if !l.asks("x").within(patience) || l.a.gate.managed.Load() {
 		t.Error("a plain client waits for nobody")
 	}
 }
@@ -160,7 +160,7 @@ func TestLateReclaim(t *testing.T) {
 	l.restart()
 	plain := l.asks("x")
 	l.graceOver()
-	eventually(t, "the plain client is answered", plain) // it read the root and x
+	eventually(t, "the plain client is answered", plain.answered) // it read the root and x
 	r := a.comeBack()
 	if r.Flags != wire.SessionResume {
 		t.Errorf("late: flags %d", r.Flags)
@@ -188,14 +188,14 @@ func completesLate(t *testing.T, mut mutant) (early bool) {
 	l.graceOver()
 	a.comeBack()
 	wantModes(t, "late", a.reclaim(-int(x)), 2)
-	l.a.mutant = mut
+	l.a.breaks(mut)
 	l.set(true, nil)
 	said := make(chan wire.Message, 1)
 	go func() { said <- a.do(&wire.Tgrant{Flags: wire.GrantReclaimComplete}) }()
 	select {
 	case <-said:
 		return true
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(mut.during()):
 	}
 	l.set(false, nil)
 	if m, ok := (<-said).(*wire.Rgrant); !ok {
@@ -257,17 +257,17 @@ func TestWhoMissedItIsRecorded(t *testing.T) {
 
 // takenAway: a's lease is over, and a plain client wants what it has, while the store stalls. It tells whether
 // the plain client is answered before anything is durable.
-func takenAway(t *testing.T, mut mutant) (l *lives, a *traveller, x uint64, plain func() bool, early bool) {
+func takenAway(t *testing.T, mut mutant) (l *lives, a *traveller, x uint64, plain asked, early bool) {
 	l = newLives(t, AuthorityConfig{})
 	x = l.fs.put("x", "")
 	a = l.client("a")
 	a.grant(writeElem(x))
-	l.a.mutant = mut
+	l.a.breaks(mut)
 	a.nc.Close()
 	l.pass(11 * time.Second)
 	l.set(true, nil)
 	plain = l.asks("x")
-	return l, a, x, plain, plain()
+	return l, a, x, plain, plain.within(mut.during())
 }
 
 // What is taken away is on record before anybody else gets it.
@@ -277,7 +277,7 @@ func TestRevocationIsDurableBeforeTheGrant(t *testing.T) {
 		t.Fatal("granted before it was on record what was taken for it")
 	}
 	l.set(false, nil)
-	eventually(t, "it is granted when it is on record", plain)
+	eventually(t, "it is granted when it is on record", plain.answered)
 	l.restart()
 	if r := a.comeBack(); len(r.Lost) != 1 || r.Lost[0] != (wire.LostToken{ID: x, Left: 1}) {
 		t.Errorf("after a restart it is told of %v", r.Lost)
@@ -299,7 +299,7 @@ func TestRevocationIsDurableBeforeTheGrant(t *testing.T) {
 func TestGrantedAgain(t *testing.T) {
 	l, a, x, plain, _ := takenAway(t, mutantNone)
 	l.set(false, nil)
-	eventually(t, "somebody else has it", plain)
+	eventually(t, "somebody else has it", plain.answered)
 	if r := a.comeBack(); len(r.Lost) != 1 {
 		t.Fatalf("told of %v", r.Lost)
 	}
@@ -325,7 +325,7 @@ func TestDeathBeforeTheRecord(t *testing.T) {
 		t.Errorf("told of %v", r.Lost)
 	}
 	wantModes(t, "what nobody else got", a.reclaim(-int(x)), 2)
-	if plain() {
+	if plain.answered() {
 		t.Error("the dead server answers")
 	}
 }
@@ -408,11 +408,11 @@ func TestStoreFailsAtTheEndOfGrace(t *testing.T) {
 	plain := l.asks("x")
 	l.pass(11 * time.Second)
 	time.Sleep(100 * time.Millisecond)
-	if plain() {
+	if plain.answered() {
 		t.Fatal("the grace period ends without a record")
 	}
 	l.set(false, nil)
-	eventually(t, "it ends when that can be written", plain)
+	eventually(t, "it ends when that can be written", plain.answered)
 }
 
 // Work that was pending when a client died is told to its user, once, over restarts too.
@@ -516,7 +516,7 @@ func TestDeadClientsAreNotAwaited(t *testing.T) {
 	l.stable.Sessions[a.s.Session].Proc = "another-boot 1 1"
 	l.mu.Unlock()
 	l.restart()
-	if !l.asks("x")() {
+	if !l.asks("x").within(patience) {
 		t.Error("a plain client waits for the dead")
 	}
 	if d := l.a.Deaths(uint32(os.Geteuid())); len(d) != 1 || d[0].Name != "a" {
@@ -558,12 +558,16 @@ func TestManyComeBack(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if !l.asks("f0")() {
+	if !l.asks("f0").within(patience) {
 		t.Error("the grace period is not over")
 	}
 	took := time.Since(begin)
 	t.Logf("%d sessions with %d tokens each were back after %v", sessions, tokens, took)
-	if took > l.a.cfg.Grace {
+	limit := l.a.cfg.Grace
+	if os.Getenv("ECHO9_FULL") == "" {
+		limit = patience // a busy machine, which lets this run little
+	}
+	if took > limit {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -48,7 +48,8 @@ type Server struct {
 	admission Admission
 	groups    groupCache
 	mon       monitor
-	noTurns   bool // tests: a broken server, that does ordered requests in any order
+	noTurns   bool             // tests: a broken server, that does ordered requests in any order
+	atTurn    func(tag uint16) // tests: runs when an ordered request is about to take its turn
 
 	mu        sync.Mutex
 	listeners map[Listener]struct{}

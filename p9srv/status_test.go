@@ -1,7 +1,6 @@
 package p9srv
 
 import (
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,8 +9,7 @@ import (
 
 // How long recalls take is measured: while one is not answered, and after.
 func TestLongestRecall(t *testing.T) {
-	var now atomic.Int64
-	now.Store(1)
+	now := newClock()
 	s, a, fs := newAuthorityServer(t, AuthorityConfig{Clock: now.Load})
 	f := fs.put("f", "old")
 	w := dialExt(t, s, "writer")

@@ -200,10 +200,12 @@ func (m *memCommitter) PathOf(_ context.Context, id uint64) string {
 
 // A user learns which of his sessions died with work pending, until he has said that he knows; others learn nothing of it.
 func TestStatusTreeDeaths(t *testing.T) {
-	s, a, _ := newAuthorityServer(t, AuthorityConfig{Lease: 50 * time.Millisecond, RecallDeadline: 10 * time.Millisecond})
+	now := newClock()
+	s, a, _ := newAuthorityServer(t, AuthorityConfig{Lease: 10 * time.Second, RecallDeadline: 10 * time.Millisecond, Clock: now.Load})
 	w := dialExt(t, s, "writer")
 	w.ok(&wire.Trenew{Flags: wire.RenewPending}, &wire.Rrenew{})
 	w.nc.Close()
+	now.Add(int64(11 * time.Second))
 	eventually(t, "its lease is over", func() bool { return len(a.Deaths(w.s.UID)) == 1 })
 	c := dialStatus(t, s)
 	var d Death

@@ -28,7 +28,7 @@ func TestUnwilling(t *testing.T) {
 		a.do(&wire.Trenew{})
 		wantModes(t, "what nobody has", b.grant(writeElem(y)).Tokens, 2)
 		b.quiet(9)
-		if plain() {
+		if plain.answered() {
 			t.Fatal("a plain client does not wait")
 		}
 	}
@@ -45,7 +45,7 @@ func TestUnwilling(t *testing.T) {
 		t.Errorf("the other's: %v, %q", r, l.fs.nodes[x].data)
 	}
 	b.giveBack(recallOf(t, b.reply(2)))
-	eventually(t, "the plain client goes on", plain)
+	eventually(t, "the plain client goes on", plain.answered)
 	if st := l.a.Status(); st.CutsFenced != 1 {
 		t.Errorf("counted: %d fenced", st.CutsFenced)
 	}
