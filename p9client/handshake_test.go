@@ -267,7 +267,7 @@ func TestNoGoroutinesAreLeft(t *testing.T) {
 		<-c.finished
 		b.Close()
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for runtime.NumGoroutine() > before {
 		if time.Now().After(deadline) {
 			t.Fatal(fmt.Sprint(runtime.NumGoroutine()-before, " goroutines are left"))

@@ -2,6 +2,8 @@ package p9client
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -51,14 +53,18 @@ func socketPath(t testing.TB) string {
 	return filepath.Join(dir, "s")
 }
 
-// freePort is a loopback address where nobody listened a moment ago.
+// freePort is a loopback address where nobody listened a moment ago; not one of those that the kernel gives to who does not ask for
+// a certain one, as other tests do all the time.
 func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // exportDir is a directory to serve, which every user may enter.
@@ -133,7 +139,7 @@ func startDiod(t testing.TB, addr string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for { // diod does not say when it listens
 		c, err := a.Dial(t.Context())
 		if err == nil {

@@ -85,7 +85,7 @@ func list(t testing.TB, dir p9srv.Object) []string {
 // checkFids waits until all fids but the tree's root are given up.
 func checkFids(t testing.TB, tree *Tree) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		tree.c.fids.mu.Lock()
 		used := int(tree.c.fids.next) - len(tree.c.fids.free)
