@@ -13,8 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tick is more than the grain of the times that hosts give files.
-const tick = 11 * time.Millisecond
+// nextTick waits until the clock by which the host gives files their times is past this moment: it goes on by steps, which
+// come late when the machine has other things to do.
+func nextTick() {
+	now := time.Now().UnixNano()
+	for {
+		var coarse unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &coarse); err != nil {
+			panic(err)
+		}
+		if coarse.Nano() > now {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
 
 // edit is a change that does not come by a cut: somebody works in the directory on
 // the host itself, or is a plain client.
@@ -70,7 +83,7 @@ func (m *model) chooseEdit(d dice, root uint64, clock *int64, ok func(dir uint64
 // onHost does the edit as a person does, who works in the directory. Nobody is so fast that
 // it is in the same tick of the host's clock as the server's last change.
 func (e *edit) onHost(dir string) error {
-	time.Sleep(tick)
+	nextTick()
 	path := filepath.Join(dir, e.name)
 	write := func(p string) error {
 		if err := os.WriteFile(p, e.data, 0o640); err != nil {

@@ -145,7 +145,7 @@ func (k *killing) run() {
 				if err := fs.ledger.log.Wait(fs.ledger.log.Last()); err != nil {
 					rt.Fatal(err)
 				}
-				time.Sleep(tick)
+				nextTick()
 				m = m.clone()
 				m.edit(rt, k.dir, fs, root, &clock)
 				next = m

@@ -268,13 +268,12 @@ func loseStaged(t *testing.T, dir string) *cut.Cut {
 	fs, err := Open(dir, Options{Logf: func(string, ...any) {}, segment: 64 << 10})
 	must(t, err)
 	c := richCut(t, fs, 1)
-	logged := false
+	before := fs.LogStats().Cuts
 	fs.setHook(func(step string) error {
-		// The first step on the tree after the log was synced.
-		if logged && (step == "open to write" || step == "rename" || step == "exchange") {
+		// The first step on the tree after the cut went into the log, which is not before it was synced.
+		if (step == "open to write" || step == "rename" || step == "exchange") && fs.LogStats().Cuts > before {
 			return errKilled
 		}
-		logged = logged || strings.Contains(step, "sync")
 		return nil
 	})
 	if err := fs.Apply(ctx, nil, c); !errors.Is(err, errKilled) {

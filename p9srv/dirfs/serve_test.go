@@ -63,6 +63,8 @@ func TestBadExports(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
 	must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
 	tree := filepath.Join(dir, "tree")
+	elsewhere := filepath.Join("/dev/shm", filepath.Base(dir)+"-state")
+	defer os.RemoveAll(elsewhere)
 	for _, c := range []struct {
 		dir, want string
 		opt       Options
@@ -70,7 +72,7 @@ func TestBadExports(t *testing.T) {
 		{filepath.Join(dir, "none"), "no such file", Options{}},
 		{filepath.Join(dir, "file"), "not a directory", Options{}},
 		{tree, "inside the export", Options{State: filepath.Join(tree, "state")}},
-		{tree, "another file system", Options{State: "/dev/shm/dirfs-state-test"}},
+		{tree, "another file system", Options{State: elsewhere}},
 	} {
 		fs, err := Open(c.dir, c.opt)
 		if err == nil {
@@ -80,7 +82,6 @@ func TestBadExports(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", c, err, c.want)
 		}
 	}
-	os.RemoveAll("/dev/shm/dirfs-state-test")
 	for _, c := range []struct {
 		path string
 		want bool
