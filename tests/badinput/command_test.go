@@ -16,6 +16,7 @@ import (
 
 	"echo9/tests/internal/echo9bin"
 	"echo9/tests/internal/need"
+	"echo9/tests/internal/rig"
 	"echo9/tests/internal/served"
 )
 
@@ -40,10 +41,11 @@ func peer(t *testing.T, f func(net.Conn)) (port string) {
 // freePort is a port of loopback where nobody listens.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := rig.FreePort()
 	must(t, err)
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	_, port, err := net.SplitHostPort(addr)
+	must(t, err)
+	return port
 }
 
 // Every wrong command ends with its exit code and says what was tried, what is wrong, and what to do next.
@@ -87,7 +89,7 @@ func TestWrongCommands(t *testing.T) {
 	// Something else listens there.
 	for _, line := range []string{"-a ADDR ls", "mount ADDR " + dir, "cache --listen unix!" + none + " ADDR"} {
 		add(3, strings.ReplaceAll(line, "ADDR", "tcp!127.0.0.1!"+web), "cannot reach", not9P)
-		add(3, strings.ReplaceAll(line, "ADDR", "tcp!127.0.0.1!"+mute)+" --connect-timeout 200ms", "no answer within 200ms", "--connect-timeout waits longer")
+		add(3, strings.ReplaceAll(line, "ADDR", "tcp!127.0.0.1!"+mute)+" --connect-timeout 2s", "no answer within 2s", "--connect-timeout waits longer")
 	}
 	add(3, "-a tcp!127.0.0.1!"+rude+" ls", not9P)
 	// Addresses that are none.

@@ -1,6 +1,7 @@
 package badinput
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,19 +25,22 @@ var hostile = []struct {
 	be   func(*testing.T, victim)
 	// changes: it may do what is allowed, too, so that the tree need not stay as it was.
 	changes bool
+	// lease is that of the server: long, so that no peer loses what it is to have because it is not let run, or short
+	// where it leaves others waiting for what it has.
+	lease string
 }{
-	{"frames", badFrames, false},
-	{"fids", badFids, false},
-	{"names", badNames, false},
-	{"random", randomBytes, true},
-	{"silent", repliesNobodyTakes, false},
-	{"sessions", badSessions, false},
-	{"commits", badCommits, false},
-	{"parts", badParts, false},
-	{"grants", badGrants, false},
-	{"recalls", badRecalls, false},
-	{"listings", badListings, false},
-	{"mutated", mutatedSession, true},
+	{"frames", badFrames, false, ""},
+	{"fids", badFids, false, ""},
+	{"names", badNames, false, ""},
+	{"random", randomBytes, true, ""},
+	{"silent", repliesNobodyTakes, false, ""},
+	{"sessions", badSessions, false, ""},
+	{"commits", badCommits, false, ""},
+	{"parts", badParts, false, ""},
+	{"grants", badGrants, false, ""},
+	{"recalls", badRecalls, false, ""},
+	{"listings", badListings, false, ""},
+	{"mutated", mutatedSession, true, "3s"},
 }
 
 // The names of what a hostile peer is told in its environment.
@@ -57,7 +61,7 @@ func TestHostilePeers(t *testing.T) {
 	}
 	for _, h := range hostile {
 		t.Run(h.name, func(t *testing.T) {
-			s, check := unharmed(t, exportOf(t), "--lease", "3s")
+			s, check := unharmed(t, exportOf(t), "--lease", cmp.Or(h.lease, "1m"))
 			before := tree(t, s.Dir)
 			cmd := exec.Command(os.Args[0], "-test.run=^TestHostilePeers$/^"+h.name+"$", "-test.v")
 			cmd.Env = append(os.Environ(), envAddr+"="+s.Addr, envDir+"="+s.Dir, fmt.Sprintf("%s=%d", envPID, s.Cmd.Process.Pid))

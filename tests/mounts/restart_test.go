@@ -17,7 +17,7 @@ func TestServerKilledBeneathMounts(t *testing.T) {
 	dir, mnt := setUp(t)
 	sock := "unix!" + filepath.Join(t.TempDir(), "s")
 	serve := func() *process {
-		p := start(t, "serve", "--lease", "5s", "--listen", sock, dir)
+		p := start(t, "serve", "--lease", "1m", "--listen", sock, dir)
 		p.says("try: ")
 		return p
 	}

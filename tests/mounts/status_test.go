@@ -17,26 +17,28 @@ import (
 // wait waits for what was done before it began, however much is done meanwhile.
 func TestWaitIsNotMistaken(t *testing.T) {
 	dir, mnt := setUp(t)
-	up := start(t, "up", "--write-behind=2s", dir, mnt)
+	up := start(t, "up", slow, dir, mnt)
 	up.says("is mounted on")
 	write(t, filepath.Join(mnt, "first"), "first\n")
 	w := start(t, "wait", "--progress", mnt)
-	for i := 0; ; i++ {
-		select {
-		case <-w.ended:
-			if code := w.wait(); code != 0 {
-				t.Errorf("wait: exit code %d: %s", code, w.errs)
-			}
-			if got := content(filepath.Join(dir, "first")); got != "first\n" {
-				t.Errorf("at the server when wait returned: %q", got)
-			}
-			if i < 10 || !strings.Contains(w.errs.String(), "to be sent") {
-				t.Errorf("%d files were written meanwhile; progress: %q", i, w.errs)
-			}
-			return
-		case <-time.After(20 * time.Millisecond):
-			write(t, filepath.Join(mnt, fmt.Sprint("more", i)), "more\n")
-		}
+	eventually(t, "it waits, and says for what", func() bool { return strings.Contains(w.errs.String(), "to be sent") })
+	for i := range 20 {
+		write(t, filepath.Join(mnt, fmt.Sprint("more", i)), "more\n")
+	}
+	select {
+	case <-w.ended:
+		t.Errorf("wait ends before anything is sent: %s", w.errs)
+	default:
+	}
+	fsync(t, filepath.Join(mnt, "first"))
+	if code := w.wait(); code != 0 {
+		t.Errorf("wait: exit code %d: %s", code, w.errs)
+	}
+	if got := content(filepath.Join(dir, "first")); got != "first\n" {
+		t.Errorf("at the server when wait returned: %q", got)
+	}
+	if s := status(t, mnt); s.Status.Pending < 20 {
+		t.Errorf("%d changes are pending: what was done meanwhile was sent, too, and nobody would notice that it is waited for", s.Status.Pending)
 	}
 }
 
@@ -65,9 +67,10 @@ func TestStatusWithoutServer(t *testing.T) {
 			t.Fatal("the lease never ends")
 		}
 	}
-	if out := ok(t, "status", mnt); !strings.Contains(out, "pending  ") || !strings.Contains(out, ", 7 bytes, the oldest ") || !strings.Contains(out, "\naway     the server, for ") {
-		t.Errorf("status without a server:\n%s", out)
-	}
+	eventually(t, "the status tells that the server is away, and what is pending", func() bool {
+		out := ok(t, "status", mnt)
+		return strings.Contains(out, "pending  ") && strings.Contains(out, ", 7 bytes, the oldest ") && strings.Contains(out, "\naway     the server, for ")
+	})
 	if err := syscall.Unmount(mnt, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"echo9/tests/internal/echo9bin"
 	"echo9/tests/internal/need"
+	"echo9/tests/internal/rig"
 	"echo9/tests/internal/treehash"
 )
 
@@ -49,7 +50,7 @@ func start(t *testing.T, port string, name string, args ...string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			_ = cmd.Process.Kill()
 			<-ended
 			t.Errorf("%s does not end", name)
@@ -58,7 +59,7 @@ func start(t *testing.T, port string, name string, args ...string) {
 			t.Logf("%s said:\n%s", name, &log)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -79,12 +80,11 @@ func start(t *testing.T, port string, name string, args ...string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // servers are ours and the peers.

@@ -18,6 +18,7 @@ import (
 
 	"echo9/p9client"
 	"echo9/tests/internal/faultproxy"
+	"echo9/tests/internal/rig"
 )
 
 // options say how it is done.
@@ -128,12 +129,10 @@ func prepare(o options) (*torture, error) {
 		}
 		t.workers, t.cells = append(t.workers, w), append(t.cells, w.cells...)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var err error
+	if t.addr, err = rig.FreePort(); err != nil { // it is to have it again whenever it was killed
 		return nil, err
 	}
-	t.addr = ln.Addr().String()
-	ln.Close()
 	if err := t.serve(); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,8 +17,8 @@ import (
 
 // startTime is what a process gets until it is ready, and endTime until it has ended.
 const (
-	startTime = 20 * time.Second
-	endTime   = 30 * time.Second
+	startTime = 2 * time.Minute
+	endTime   = 2 * time.Minute
 )
 
 // Build makes the program out from a main package.
@@ -30,14 +31,19 @@ func Build(ctx context.Context, out, pkg string) error {
 	return nil
 }
 
-// FreePort gives an address of loopback that nobody listens at.
+// FreePort gives an address of loopback that nobody listens at. It is not one that the kernel gives to who
+// connects or asks for any port: somebody would have it soon.
 func FreePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
+	for tries := 0; ; tries++ {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000)))
+		if err == nil {
+			ln.Close()
+			return ln.Addr().String(), nil
+		}
+		if tries == 100 {
+			return "", fmt.Errorf("finding a free port: %w", err)
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 // Listening says whether somebody answers at the TCP address addr: for Start.
