@@ -227,7 +227,7 @@ func breakOnce(t *testing.T, breaks []breakAt, counts *[2]atomic.Int64, mutant s
 	w := newWorld(t)
 	a := w.brittleCache(breaks, counts, func(o *Options) { o.Mutant = mutant })
 	b := w.cache()
-	ctx, cancel := context.WithTimeout(bg, time.Minute)
+	ctx, cancel := context.WithTimeout(bg, 5*patience)
 	defer cancel()
 	if err := breakWorkload(ctx, a, b); err != nil {
 		return err
@@ -300,7 +300,7 @@ func TestBreaksUnderLoad(t *testing.T) {
 		}
 		return p9client.NewConn(ctx, nc, p9client.Options{Extension: true})
 	}
-	ctx, cancel := context.WithTimeout(bg, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(bg, 5*patience)
 	defer cancel()
 	var clients []*FS
 	for range 3 {

@@ -610,7 +610,7 @@ func TestObjectsBounded(t *testing.T) {
 			hasContent(t, a, fmt.Sprintf("f%d", i), string([]byte{byte(i)}))
 		}
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for a.Status().Tokens > 60 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d tokens are held for 50 objects", a.Status().Tokens)

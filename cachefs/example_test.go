@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"echo9/cachefs"
 	"echo9/internal/wire"
@@ -71,7 +72,7 @@ func ExampleFS_Sync() {
 	addr, stop := serve()
 	defer stop()
 	ctx := context.Background()
-	fs, err := cachefs.Open(ctx, addr, cachefs.Options{})
+	fs, err := cachefs.Open(ctx, addr, cachefs.Options{WriteBehind: time.Minute})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -93,7 +94,7 @@ func ExampleFile_Barrier() {
 	addr, stop := serve()
 	defer stop()
 	ctx := context.Background()
-	fs, err := cachefs.Open(ctx, addr, cachefs.Options{})
+	fs, err := cachefs.Open(ctx, addr, cachefs.Options{WriteBehind: time.Minute})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -43,7 +43,7 @@ func TestOpenWhileTheTokenGoesBack(t *testing.T) {
 	}}, &opener.opt.Cred, wire.ORdonly)
 	ok(t, err)
 	ok(t, <-removed)
-	ctx, cancel := context.WithTimeout(bg, 10*time.Second)
+	ctx, cancel := context.WithTimeout(bg, patience)
 	defer cancel()
 	n, err := h.ReadAt(ctx, make([]byte, 300<<10), 0)
 	if n != 200<<10 {

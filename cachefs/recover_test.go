@@ -35,19 +35,13 @@ func (w *world) doom(t *testing.T, n int, after bool, change func(*Options)) *do
 	dir := t.TempDir()
 	store, _, err := backlog.Open(dir, "server", "", "/mnt")
 	ok(t, err)
-	d := &doomed{copied: t.TempDir()}
+	d := &doomed{}
 	c := &mortal{Conn: w.pipe(), at: int64(n), after: after}
 	var once sync.Once
 	c.die = func() {
 		once.Do(func() {
 			d.dead.Store(true)
-			err := os.CopyFS(d.copied, os.DirFS(dir))
-			for ; errors.Is(err, fs.ErrNotExist); err = os.CopyFS(d.copied, os.DirFS(dir)) {
-				d.copied = t.TempDir() // a new file was put in place of the old one just then
-			}
-			if err != nil {
-				t.Error(err)
-			}
+			d.copied = asOfNow(t, dir)
 			c.Conn.Close()
 		})
 	}
@@ -72,6 +66,21 @@ func (w *world) doom(t *testing.T, n int, after bool, change func(*Options)) *do
 		store.Close()
 	})
 	return d
+}
+
+// asOfNow copies a backlog, and gives where the copy is.
+func asOfNow(t *testing.T, dir string) string {
+	for {
+		copied := t.TempDir()
+		err := os.CopyFS(copied, os.DirFS(dir))
+		if errors.Is(err, fs.ErrNotExist) { // a new file was put in place of the old one just then
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return copied
+	}
 }
 
 // mortal is a connection that dies.
@@ -126,7 +135,7 @@ func (w *world) next(t *testing.T, dir string, change func(*Options)) (Recovered
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(bg, 30*time.Second)
+	ctx, cancel := context.WithTimeout(bg, 5*patience)
 	defer cancel()
 	r, err := Recover(ctx, conn, o, state, nil)
 	if err == nil {
@@ -272,7 +281,7 @@ func TestRecoverTwice(t *testing.T) {
 	}
 	d.die()
 	for n := 1; ; n++ {
-		dir, copied := t.TempDir(), t.TempDir()
+		dir, copied := t.TempDir(), ""
 		ok(t, os.CopyFS(dir, os.DirFS(d.copied)))
 		store, state, err := backlog.Open(dir, "server", "", "/mnt")
 		ok(t, err)
@@ -282,13 +291,13 @@ func TestRecoverTwice(t *testing.T) {
 		}
 		c := &mortal{Conn: w.pipe(), at: int64(n)}
 		var died atomic.Bool
+		var once sync.Once
 		c.die = func() {
-			if !died.Swap(true) {
-				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-					t.Error(err)
-				}
+			once.Do(func() {
+				died.Store(true)
+				copied = asOfNow(t, dir)
 				c.Conn.Close()
-			}
+			})
 		}
 		conn, err := p9client.NewConn(bg, c, p9client.Options{Extension: true})
 		ok(t, err)
@@ -302,6 +311,7 @@ func TestRecoverTwice(t *testing.T) {
 			ok(t, err)
 			break
 		}
+		c.die() // waits for the copy
 		d.copied = copied
 	}
 	same(t, "at the server", shape(t, w.dir), want[len(deeds)])
@@ -309,8 +319,9 @@ func TestRecoverTwice(t *testing.T) {
 
 // TestRecoverTooLate: what was taken away meanwhile, and what comes after it in the order, is lost and kept; all else is sent.
 func TestRecoverTooLate(t *testing.T) {
-	w := newWorld(t, func(c *p9srv.AuthorityConfig) { c.Lease = 500 * time.Millisecond })
-	d := w.doom(t, 0, false, nil)
+	w, clock, skew := skewed(t)
+	clocked := func(o *Options) { o.Clock = clock }
+	d := w.doom(t, 0, false, clocked)
 	ok(t, d.Mkdir(bg, "d", 0o755))
 	ok(t, d.WriteFile(bg, "d/f", []byte("old"), 0o644))
 	ok(t, d.WriteFile(bg, "g", []byte("old"), 0o644))
@@ -321,12 +332,13 @@ func TestRecoverTooLate(t *testing.T) {
 		ok(t, err)
 	}
 	d.die()
-	other := w.cache()
-	ok(t, appendTo(other, "d/f", "+other")) // waits for the dead one's lease
+	skew.Store(int64(time.Hour))
+	other := w.cache(clocked)
+	ok(t, appendTo(other, "d/f", "+other"))
 	ok(t, other.Sync(bg))
 
 	lost := spool.Open(t.TempDir(), 1<<20)
-	r, err := w.next(t, d.copied, func(o *Options) { o.Spool = lost })
+	r, err := w.next(t, d.copied, func(o *Options) { o.Spool, o.Clock = lost, clock })
 	ok(t, err)
 	if r.Updates != 2 || r.Lost != 1 {
 		t.Errorf("%+v", r)

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"echo9/internal/cut"
 	"echo9/internal/wire"
@@ -13,15 +12,11 @@ import (
 
 // staged waits until a cache has sent a cut ahead.
 func staged(f *FS) bool {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	return soon(func() bool {
 		f.mu.Lock()
-		ahead := f.ahead != nil
-		f.mu.Unlock()
-		if ahead {
-			return true
-		}
-	}
-	return false
+		defer f.mu.Unlock()
+		return f.ahead != nil
+	})
 }
 
 // TestStream: while the server applies a cut of a stream the next one is on its way; when it is

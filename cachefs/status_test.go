@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"echo9/internal/wire"
 )
@@ -34,9 +33,7 @@ func TestStatusOfWaiting(t *testing.T) {
 	got := make(chan error, 1)
 	go func() { _, err := theirs.ReadAt(bg, make([]byte, 3), 0); got <- err }()
 	var s Status
-	for end := time.Now().Add(10 * time.Second); len(s.Asking) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		s = b.Status()
-	}
+	soon(func() bool { s = b.Status(); return len(s.Asking) > 0 })
 	if len(s.Asking) != 1 || len(s.Asking[0].Names) != 1 || s.Asking[0].Names[0] != "/f" {
 		t.Errorf("asking: %+v", s.Asking)
 	}

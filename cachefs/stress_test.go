@@ -37,7 +37,7 @@ func TestStress(t *testing.T) {
 	for i := range 3 {
 		ok(t, clients[0].Mkdir(bg, fmt.Sprintf("d%d", i), 0o777))
 	}
-	ctx, cancel := context.WithTimeout(bg, 60*time.Second)
+	ctx, cancel := context.WithTimeout(bg, 5*patience)
 	defer cancel()
 	errs := make(chan error, 100)
 	var wg sync.WaitGroup
@@ -166,7 +166,7 @@ func TestDirectoryMoves(t *testing.T) {
 	for i := range dirs {
 		ok(t, clients[0].Mkdir(bg, fmt.Sprintf("n%d", i), 0o777))
 	}
-	ctx, cancel := context.WithTimeout(bg, 60*time.Second)
+	ctx, cancel := context.WithTimeout(bg, 5*patience)
 	defer cancel()
 	// Directories are named for themselves, so where one is can be found by looking everywhere.
 	find := func(f *FS, name string) string {
