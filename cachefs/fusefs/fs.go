@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -65,6 +66,7 @@ type hooks struct {
 	wrote                         func()        // called before a WRITE is answered
 	noStamp                       bool          // what was told during a revocation lasts
 	ttl                           time.Duration // what everything lasts
+	maxTTL                        time.Duration // instead of the constant
 	noEpoch                       bool          // the kernel knows no epochs
 	preciseNone                   bool          // names are never invalidated one by one
 	noCover                       bool          // a READ does not look whether its data were covered
@@ -92,7 +94,7 @@ func (f *fileSystem) ttl(id uint64) time.Duration {
 	case f.hooks.ttl > 0:
 		return f.hooks.ttl
 	case f.coherent != nil:
-		return max(0, min(maxTTL, f.cover(id)))
+		return max(0, min(cmp.Or(f.hooks.maxTTL, maxTTL), f.cover(id)))
 	}
 	return max(0, min(maxTTL, f.opts.Cache))
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"echo9/p9srv"
 	"echo9/p9srv/dirfs"
@@ -49,7 +48,7 @@ func mounted(t testing.TB, b p9srv.Backend, o Options) *Mounted {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := m.Unmount(ctx); err != nil {
 			all := make([]byte, 1<<20)

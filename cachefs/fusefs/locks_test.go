@@ -109,7 +109,7 @@ func TestLockWaitInterrupted(t *testing.T) {
 		if ok {
 			t.Errorf("it says %q", l)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("SIGTERM does not end it")
 	}
 }
@@ -127,7 +127,7 @@ func TestFlock(t *testing.T) {
 		}
 	}
 	must(t, f.Close())
-	deadline := time.Now().Add(5 * time.Second) // the release is not waited for by close(2)
+	deadline := time.Now().Add(patience) // the release is not waited for by close(2)
 	for _, other := range []*os.File{g, h} {
 		for {
 			err := unix.Flock(int(other.Fd()), unix.LOCK_SH|unix.LOCK_NB)

@@ -51,14 +51,17 @@ var helpers = map[string]func(args []string) error{
 		fmt.Println("locked")
 		return nil
 	},
-	// stat PATH: one lstat, whatever signals come. A handler for SIGUSR1 is installed.
+	// stat PATH [HANDLED]: one lstat, whatever signals come. A handler for SIGUSR1 is installed; with HANDLED it waits for one in the end.
 	"stat": func(args []string) error {
 		c := make(chan os.Signal, 100)
 		signal.Notify(c, syscall.SIGUSR1)
 		fmt.Println("ready")
 		var st unix.Stat_t
 		err := unix.Lstat(args[0], &st) // no retry after EINTR
-		fmt.Println(len(c) > 0, err)
+		if len(args) > 1 {
+			<-c // the handler's goroutine may be slower than the lstat
+		}
+		fmt.Println(err)
 		return nil
 	},
 	// hold PATH: has it as its working directory.
@@ -120,6 +123,9 @@ func helperCmd(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// patience is how long tests wait for what comes soon on a machine that has time for it.
+const patience = time.Minute
+
 // running is a helper that talks.
 type running struct {
 	cmd   *exec.Cmd
@@ -167,7 +173,7 @@ func startCmd(t testing.TB, cmd *exec.Cmd) *running {
 		_ = in.Close()
 		select {
 		case <-ended:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			_ = cmd.Process.Kill()
 			<-ended
 		}
@@ -185,7 +191,7 @@ func (r *running) says(t testing.TB) string {
 			t.Fatal("the helper has ended")
 		}
 		return l
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the helper says nothing")
 		return ""
 	}

@@ -253,9 +253,12 @@ func detach(path string, lazy bool) error {
 	return fmt.Errorf("%s: %s: %w", filepath.Base(bin), said, syscall.EPERM)
 }
 
+// usersPatience is how long users looks: where there are very many processes it is told of none sooner than never.
+const usersPatience = 5 * time.Second
+
 // users names a few processes that use something below path, as far as we may see.
 func users(ctx context.Context, path string) string {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, usersPatience)
 	defer cancel()
 	inside := func(link string) bool {
 		to, err := os.Readlink(link)

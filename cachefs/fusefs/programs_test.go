@@ -91,7 +91,7 @@ func TestSQLite(t *testing.T) {
 			for who := range 2 {
 				wg.Go(func() {
 					for n := range 5 {
-						cmd := exec.Command(sqlite, "-cmd", ".timeout 20000", db, fmt.Sprintf("insert into t values(%d, %d);", who, n))
+						cmd := exec.Command(sqlite, "-cmd", ".timeout 120000", db, fmt.Sprintf("insert into t values(%d, %d);", who, n))
 						if out, err := cmd.CombinedOutput(); err != nil {
 							t.Errorf("%s: %v: %s", mode, err, out)
 						}

@@ -60,7 +60,7 @@ func slow(t *testing.T) (*slowBackend, *Mounted) {
 // A signal that the program handles does not make its stat(2) fail.
 func TestHandledSignal(t *testing.T) {
 	b, m := slow(t)
-	r := startHelper(t, "stat", m.Path()+"/slow")
+	r := startHelper(t, "stat", m.Path()+"/slow", "handled")
 	if s := r.says(t); s != "ready" {
 		t.Fatal(s)
 	}
@@ -75,7 +75,7 @@ func TestHandledSignal(t *testing.T) {
 	case <-time.After(2 * fatalPoll):
 	}
 	close(b.goOn)
-	if s := r.says(t); s != "true no such file or directory" {
+	if s := r.says(t); s != "no such file or directory" {
 		t.Errorf("%q", s)
 	}
 }
@@ -94,7 +94,7 @@ func TestFatalSignal(t *testing.T) {
 			if !errors.Is(ctx.Err(), context.Canceled) {
 				t.Errorf("%v", ctx.Err())
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%v does not cancel", sig)
 			close(b.goOn)
 		}
@@ -117,7 +117,7 @@ func TestForcedUnmountCancels(t *testing.T) {
 	must(t, syscall.Unmount(m.Path(), 1|2)) // MNT_FORCE, MNT_DETACH
 	select {
 	case <-m.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("the request waits on")
 		close(b.goOn)
 	}
