@@ -17,6 +17,9 @@ import (
 	"echo9/tests/internal/served"
 )
 
+// patience is how long a load, and the check of its history, may take on a busy machine.
+const patience = 3 * time.Minute
+
 func TestMain(m *testing.M) { echo9bin.Main(m) }
 
 func self() *p9srv.Cred {
@@ -33,7 +36,7 @@ func caching(t testing.TB, srv *served.Server, name, mutant string) (Client, *ca
 		t.Fatal("the server does not know the extension")
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := fs.Close(ctx); err != nil && mutant == "" {
 			t.Errorf("closing the cache %s: %v", name, err)
@@ -59,20 +62,20 @@ func round(t *testing.T, srv *served.Server, seed uint64, mutant string) (porcup
 	p := plain(t, srv)
 	// A broken client's names soon do not fit the server's any more, and its operations fail: files alone show it.
 	l := Load{Seed: seed, Workers: 2, Ops: 60, Files: 2, Pause: 2 * time.Millisecond, FilesOnly: mutant != ""}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := Setup(ctx, p, l); err != nil {
 		return porcupine.Unknown, "", err
 	}
 	history, err := Run(ctx, []Client{a, b, p}, l)
 	if err != nil {
-		r, why := Check(history, 30*time.Second)
+		r, why := Check(history, patience)
 		return r, why, err
 	}
 	if len(history) < 3*l.Workers*l.Ops {
 		return porcupine.Unknown, "", fmt.Errorf("%d operations of %d in the history", len(history), 3*l.Workers*l.Ops)
 	}
-	r, why := Check(history, 30*time.Second)
+	r, why := Check(history, patience)
 	return r, why, nil
 }
 

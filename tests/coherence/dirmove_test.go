@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"echo9/cachefs"
 	"echo9/internal/wire"
@@ -24,7 +23,7 @@ func TestDirectoryMoves(t *testing.T) {
 	a, fa := caching(t, srv, "A", "")
 	b, fb := caching(t, srv, "B", "")
 	p := plain(t, srv)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	root, err := p.Backend.Root(ctx, p.Cred, "")
 	if err != nil {

@@ -83,7 +83,10 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// run lets one client work in a fresh directory and kills it after a random time.
+// patience is how long a writer gets for what takes an idle machine a moment.
+const patience = 2 * time.Minute
+
+// run lets one client work in a fresh directory and kills it after a random time, and not before it has done something.
 // While it works and after its death a plain client looks, and every look is checked.
 func (b *bench) run(ctx context.Context, name, mutant string, rng *rand.Rand, n int) error {
 	load := workloads[name]
@@ -120,12 +123,13 @@ func (b *bench) run(ctx context.Context, name, mutant string, rng *rand.Rand, n 
 	go func() { ended <- issued.follow(record, started) }()
 	select {
 	case <-started:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		cmd.Process.Kill()
 		cmd.Wait()
 		return fmt.Errorf("the writer does not start: %s", stderr.String())
 	}
 	deadline := time.Now().Add(time.Duration(5+rng.IntN(60)) * time.Millisecond)
+	least, latest := 1+rng.IntN(40), time.Now().Add(patience)
 	look := func(when string) error {
 		t, err := look(ctx, b.cred, dir)
 		if err != nil {
@@ -137,11 +141,14 @@ func (b *bench) run(ctx context.Context, name, mutant string, rng *rand.Rand, n 
 		return nil
 	}
 	watch := rng.IntN(2) == 0
-	for time.Now().Before(deadline) && err == nil {
+	for err == nil && (time.Now().Before(deadline) || issued.operations() < least) {
 		if watch {
 			err = lookWhole(ctx, b, dir, load.check, &issued, name)
 		}
 		time.Sleep(time.Duration(rng.IntN(4)) * time.Millisecond)
+		if time.Now().After(latest) {
+			err = fmt.Errorf("the writer stands still after %d operations", issued.operations())
+		}
 	}
 	cmd.Process.Kill()
 	werr := cmd.Wait()
@@ -206,8 +213,14 @@ func lookWhole(ctx context.Context, b *bench, dir p9srv.Object, check func(*stat
 
 // generations follows the record of what was issued.
 type generations struct {
-	mu  sync.Mutex
-	gen int
+	mu       sync.Mutex
+	gen, ops int
+}
+
+func (g *generations) operations() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ops
 }
 
 func (g *generations) last() int {
@@ -225,7 +238,7 @@ func (g *generations) follow(r io.Reader, started chan<- struct{}) error {
 			return fmt.Errorf("line %d of the record is %q: %v", n, lines.Text(), err)
 		}
 		g.mu.Lock()
-		g.gen = gen
+		g.gen, g.ops = gen, n
 		g.mu.Unlock()
 		if n == 1 {
 			close(started)

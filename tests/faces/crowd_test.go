@@ -16,6 +16,7 @@ import (
 
 	"echo9/internal/wire"
 	"echo9/p9client"
+	"echo9/tests/internal/need"
 	"echo9/tests/internal/treehash"
 )
 
@@ -64,7 +65,7 @@ func TestCrowd(t *testing.T) {
 			done += n
 		}
 		all, stale = all+done, stale+w.report.Stale
-		if done < 10 {
+		if done < enough && len(w.report.Wrong) == 0 {
 			t.Errorf("worker %d did %d operations: it starves", i, done)
 		}
 		for _, wrong := range w.report.Wrong {
@@ -82,7 +83,11 @@ func TestCrowd(t *testing.T) {
 	}
 	t.Logf("%d cuts, %d refused, %d recalls, the longest %v; longest round trip %v",
 		st.CutsApplied, st.CutsRefused, st.Recalls, st.LongestRecall, trip)
-	if most := 1500*time.Millisecond + 2*trip; st.LongestRecall > most {
+	most := 1500*time.Millisecond + 2*trip
+	if !need.Full() { // what is not the machine's doing: somebody waits for what comes only when a lease ends
+		most = max(most, lease/3)
+	}
+	if st.LongestRecall > most {
 		t.Errorf("a recall took %v; %v at most", st.LongestRecall, most)
 	}
 	if st.Recalls < 100 {

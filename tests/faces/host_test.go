@@ -47,6 +47,9 @@ func (l *logText) String() string {
 	return l.b.String()
 }
 
+// lease is so long that nobody loses it because the machine is slow.
+const lease = time.Minute
+
 // newHost serves a new directory on a unix socket until the test ends, and on what else listens.
 func newHost(t *testing.T, others ...net.Listener) *host {
 	t.Helper()
@@ -59,7 +62,7 @@ func newHost(t *testing.T, others ...net.Listener) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.authority = p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Users: users, Logf: h.log.logf})
+	h.authority = p9srv.NewAuthority(p9srv.AuthorityConfig{Backend: fs, Users: users, Lease: lease, Logf: h.log.logf})
 	h.server = p9srv.New(p9srv.Config{Backend: fs, Authority: h.authority, Users: users, Logf: h.log.logf})
 	sock := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", sock)

@@ -33,6 +33,7 @@ type worker struct {
 	id     int
 	rnd    *rand.Rand
 	n      int
+	done   int // of those what went well
 	report report
 }
 
@@ -41,7 +42,10 @@ const (
 	wholeNames = 4 // w0…: come by rename, complete
 )
 
-// workerMain is a worker's process: DIR NUMBER. It works until its stdin ends.
+// enough is how many operations a worker must get done.
+const enough = 10
+
+// workerMain is a worker's process: DIR NUMBER. It works until its stdin ends and it has done enough: one that starves does not end.
 func workerMain(args []string) error {
 	id, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -53,7 +57,7 @@ func workerMain(args []string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		end.Store(true)
 	}()
-	for !end.Load() && len(w.report.Wrong) < 10 {
+	for (!end.Load() || w.done < enough) && len(w.report.Wrong) < 10 {
 		w.step()
 	}
 	return json.NewEncoder(os.Stdout).Encode(w.report)
@@ -101,6 +105,7 @@ func (w *worker) step() {
 	switch {
 	case err == nil:
 		w.report.Done[name]++
+		w.done++
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EEXIST):
 		// Somebody else was quicker.
 	case vanished(err):
