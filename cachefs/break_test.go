@@ -287,11 +287,13 @@ func TestBreaksUnderLoad(t *testing.T) {
 	var mu sync.Mutex
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 5))
 	var calm atomic.Bool
+	var dials atomic.Int64
 	dial := func(ctx context.Context) (*p9client.Conn, error) {
 		nc, err := w.dial()
 		if err != nil {
 			return nil, err
 		}
+		dials.Add(1)
 		mu.Lock()
 		at := breakAt{15 + r.IntN(150), r.IntN(2) == 0, r.IntN(2) == 0}
 		mu.Unlock()
@@ -322,7 +324,7 @@ func TestBreaksUnderLoad(t *testing.T) {
 			go func() {
 				defer wg.Done()
 				r := rand.New(rand.NewPCG(uint64(c), uint64(g)))
-				for i := range steps {
+				for i := 0; i < steps || dials.Load() < 4 && ctx.Err() == nil; i++ {
 					if err := stressStep(ctx, f, r, fmt.Sprintf("%d.%d.%d", c, g, i)); surprising(err) {
 						t.Errorf("client %d, step %d: %v", c, i, err)
 						return

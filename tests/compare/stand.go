@@ -59,6 +59,9 @@ type stand struct {
 // never is a --write-behind that does not come.
 const never = time.Hour
 
+// longLease is one that is not renewed while something is measured: that would cost messages by the hour, and not by the work.
+const longLease = time.Hour
+
 // newStand makes a stand in a directory of its own. rtt and rate (bytes a second, 0 for any) are those of the mount's link.
 func newStand(ctx context.Context, c config, p policy, rtt time.Duration, rate int64, flags ...string) (s *stand, err error) {
 	s = &stand{}
@@ -81,7 +84,7 @@ func newStand(ctx context.Context, c config, p policy, rtt time.Duration, rate i
 	if err != nil {
 		return nil, err
 	}
-	if s.server, err = rig.Start([]string{c.echo9, "serve", "--listen", addr, export}, rig.Listening(addr)); err != nil {
+	if s.server, err = rig.Start([]string{c.echo9, "serve", "--lease", longLease.String(), "--listen", addr, export}, rig.Listening(addr)); err != nil {
 		return nil, err
 	}
 	if s.proxy, err = slowproxy.NewLink(addr, rtt, rate); err != nil {
