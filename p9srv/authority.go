@@ -99,6 +99,8 @@ type Authority struct {
 
 	lent atomic.Uint64 // bytes of the disk set aside for sessions; changed with mu held
 
+	stepped int64 // when the manager was last told of something with its time
+
 	// For tests.
 	beforeApply func(session, cut uint64) // runs between the check of a cut and its application
 	mutant      mutant
@@ -195,6 +197,7 @@ func (a *Authority) step(in tokens.Input) {
 	var now int64
 	if in.Kind != tokens.InDone && in.Kind != tokens.InResolved && in.Kind != tokens.InSent {
 		now = a.cfg.Clock() // a system call, which those can do without: they follow another input closely
+		a.stepped = now
 	}
 	outs := a.m.Step(now, in)
 	for i := range outs {

@@ -15,7 +15,7 @@ type ask struct {
 	id     tokens.ReqID
 	elems  []tokens.Elem
 	tokens []tokens.Token // once granted
-	since  int64          // of waiting
+	since  int64          // when it was asked
 	own    bool           // the goroutine that asked is still at it: it does what is to do itself
 
 	// A plain operation's.
@@ -65,13 +65,13 @@ func (a *Authority) Admit(session uint64, elems []tokens.Elem, w Waker) (Ticket,
 	x.id = a.lastReq
 	a.asks[x.id] = x
 	a.step(tokens.Input{Kind: tokens.InRequest, Session: tokens.SessionID(session), Req: x.id, Elems: elems, Plain: true})
+	x.since = a.stepped
 	a.unlock(connOf(w))
 	a.mu.Lock()
 	x.own = false
 	granted := x.state == askGranted
 	if !granted {
 		a.count.plainWaited.Add(1)
-		x.since = a.cfg.Clock()
 		a.someoneWaits()
 	}
 	a.unlock(connOf(w))

@@ -77,12 +77,12 @@ func (a *Authority) request(r *request, elems []tokens.Elem, in tokens.Input, de
 	a.todo = append(a.todo, r.endTurn) // what goes along may take a while to fetch
 	in.Session, in.Req, in.Elems = tokens.SessionID(s.id), x.id, elems
 	a.step(in)
+	x.since = a.stepped
 	// If it was not granted at once, whoever makes it possible does the rest.
 	a.todo = append(a.todo, func() {
 		a.mu.Lock()
 		x.own = false
 		if len(x.tokens) == 0 {
-			x.since = a.cfg.Clock()
 			a.someoneWaits()
 		}
 		a.unlock(r.c)

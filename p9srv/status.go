@@ -140,10 +140,7 @@ func (a *Authority) Status() Status {
 
 // status tells who has what x waits for.
 func (x *ask) status(now int64, held map[uint64][]tokens.Token) WaitStatus {
-	w := WaitStatus{Who: "a plain client", For: []uint64{}}
-	if x.since != 0 {
-		w.Since = time.Duration(now - x.since)
-	}
+	w := WaitStatus{Who: "a plain client", Since: time.Duration(now - x.since), For: []uint64{}}
 	if x.s != nil {
 		w.Session, w.Who = x.s.id, x.s.name
 	} else if r, ok := x.w.(*request); ok {

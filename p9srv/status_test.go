@@ -1,6 +1,7 @@
 package p9srv
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -32,5 +33,46 @@ func TestLongestRecall(t *testing.T) {
 	now.Add(int64(time.Second))
 	if got := a.Status().LongestRecall; got != 30*time.Millisecond {
 		t.Errorf("afterwards: %v", got)
+	}
+}
+
+// slowNames is a Committer that looks a name up only when it is let.
+type slowNames struct {
+	*memCommitter
+	asked, goOn chan struct{}
+}
+
+func (s *slowNames) ResolveName(ctx context.Context, dir uint64, name string) (uint64, error) {
+	s.asked <- struct{}{}
+	<-s.goOn
+	return s.memCommitter.ResolveName(ctx, dir, name)
+}
+
+// Who waits does so from the moment on when he asked, whatever is done for him since then.
+func TestWaitingBeginsWithTheRequest(t *testing.T) {
+	now := newClock()
+	fs := &slowNames{newMemCommitter(), make(chan struct{}), make(chan struct{})}
+	fs.put("f", "old")
+	fs.put("g", "old")
+	a := NewAuthority(AuthorityConfig{Backend: fs, Clock: now.Load, Logf: t.Logf})
+	t.Cleanup(a.Close)
+	s := New(Config{Backend: fs, Authority: a, Logf: t.Logf})
+	c, p := dialExt(t, s, "client"), dialRaw(t, s)
+	waits := func(who string) {
+		t.Helper()
+		<-fs.asked
+		now.Add(int64(3 * time.Second))
+		if w := a.Status().Waiting; len(w) != 1 || w[0].Since != 3*time.Second {
+			t.Errorf("%s has waited for 3 s: %+v", who, w)
+		}
+		fs.goOn <- struct{}{}
+	}
+	p.sendTag(9, &wire.Tunlinkat{Dfid: 0, Name: "f"})
+	waits("a plain client")
+	p.recv(9, &wire.Runlinkat{})
+	c.start(9, &wire.Tgrant{Elems: []wire.GrantElem{readElem(1), {ID: 1, Name: "g", Mode: 1}}})
+	waits("a client")
+	if r, ok := c.reply(9).(*wire.Rgrant); !ok {
+		t.Errorf("a client's request: %v", r)
 	}
 }
