@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// kernelMemory is for how long a kernel may show what it knows of a mount without asking.
-const kernelMemory = 1200 * time.Millisecond
-
 // A cell is something whose states are numbered: each update by its owner makes the next one. What is read is one of
 // these numbers, and shows by itself that it is whole.
 type cell struct {

@@ -156,7 +156,7 @@ func (t *torture) fill() {
 	f.Close()
 	t.pause(1)
 	_ = os.Remove(name)
-	time.AfterFunc(3*time.Second, func() { t.filled.Store(false) })
+	time.AfterFunc(t.o.bounds().full, func() { t.filled.Store(false) })
 }
 
 // messages are those at which something may happen.

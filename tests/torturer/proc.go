@@ -73,7 +73,7 @@ func spawn(what string, args ...string) (*process, error) {
 	return p, nil
 }
 
-const startTime = 60 * time.Second
+const startTime = 3 * time.Minute
 
 func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 

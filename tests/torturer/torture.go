@@ -38,6 +38,23 @@ type options struct {
 	logf    func(format string, args ...any)
 	restore bool // the server comes back with an older state: a mutant of the surroundings
 	deaf    bool // what is reported as lost is not heard: the same
+	patient bool // the machine may not let somebody run for seconds
+}
+
+// bounds are how long, or how often, something may be that is wrong when it lasts.
+type bounds struct {
+	notice time.Duration // a server need not know yet that a client has work pending
+	kernel time.Duration // a kernel may show what it knows of a mount without asking
+	full   time.Duration // a client may take a disk for full that has room again
+	name   time.Duration // a server need not have named who died, besides its lease
+	stale  int           // a file may be replaced while it is opened
+}
+
+func (o *options) bounds() bounds {
+	if o.patient {
+		return bounds{notice: 6 * time.Second, kernel: 4 * time.Second, full: 20 * time.Second, name: time.Minute, stale: 20}
+	}
+	return bounds{notice: 1500 * time.Millisecond, kernel: 1200 * time.Millisecond, full: 3 * time.Second, name: 5 * time.Second, stale: 2}
 }
 
 // client is a life of a mount.
@@ -116,8 +133,8 @@ func prepare(o options) (*torture, error) {
 	}
 	t.clients = make([]atomic.Pointer[client], o.clients+1) // the last one is no mount, but an echo9 cache
 	for i := range o.clients {
-		w := &worker{t: t, n: i, tree: mounted(filepath.Join(o.dir, fmt.Sprint("mnt", i))), rest: 8, rng: rand.New(rand.NewPCG(o.seed, uint64(i)))}
-		if err := os.MkdirAll(string(w.tree), 0o755); err != nil {
+		w := &worker{t: t, n: i, tree: mounted{filepath.Join(o.dir, fmt.Sprint("mnt", i)), o.bounds().kernel}, rest: 8, rng: rand.New(rand.NewPCG(o.seed, uint64(i)))}
+		if err := os.MkdirAll(w.tree.dir, 0o755); err != nil {
 			return nil, err
 		}
 		for k := range kinds {
@@ -195,7 +212,7 @@ func (t *torture) begin(i int) error {
 	}
 	args = append(args, "-v", "--write-behind", "1500ms", "--spool", filepath.Join(t.o.dir, fmt.Sprint("spool", i)), "--connect-timeout", "50s", dial(t.proxies[i].Addr()))
 	if i < t.o.clients {
-		args = append(args, string(t.workers[i].tree))
+		args = append(args, t.workers[i].tree.dir)
 	}
 	p, err := spawn(says, args...)
 	if err != nil {
@@ -215,7 +232,7 @@ func (t *torture) losses(c *client) int64 {
 	if t.o.deaf {
 		return 0
 	}
-	out, _ := exec.Command(t.o.echo9, "status", "--json", string(t.workers[c.n].tree)).Output()
+	out, _ := exec.Command(t.o.echo9, "status", "--json", t.workers[c.n].tree.dir).Output()
 	var s struct {
 		Status struct{ Lost int64 }
 	}
@@ -293,7 +310,7 @@ func (t *torture) wrongs() []string {
 }
 
 // restTime is what everybody gets to come to rest when there are no faults any more.
-const restTime = 60 * time.Second
+const restTime = 3 * time.Minute
 
 // rest ends all faults, has everything written back, and compares.
 func (t *torture) rest() {
@@ -313,7 +330,7 @@ func (t *torture) rest() {
 		defer w.idle.Unlock()
 	}
 	for i := range t.workers {
-		cmd := exec.Command(t.o.echo9, "sync", string(t.workers[i].tree))
+		cmd := exec.Command(t.o.echo9, "sync", t.workers[i].tree.dir)
 		out := make(chan []byte, 1)
 		go func() { b, _ := cmd.CombinedOutput(); out <- b }()
 		select {
@@ -371,9 +388,9 @@ func (t *torture) settle() {
 			t.count(&t.lostTold, 1)
 		case l.by.dead.Load() && t.spooled(l.by):
 			t.count(&t.lostTold, 1)
-		case l.by.dead.Load() && t.deathReported(l.by, l.by.died.Sub(l.at) >= noticeTime):
+		case l.by.dead.Load() && t.deathReported(l.by, l.by.died.Sub(l.at) >= t.o.bounds().notice):
 			t.count(&t.lostDied, 1)
-		case l.by.dead.Load() && l.by.died.Sub(l.at) < noticeTime:
+		case l.by.dead.Load() && l.by.died.Sub(l.at) < t.o.bounds().notice:
 			t.count(&t.lostAtOnce, 1)
 		default:
 			t.count(&t.lostUntold, 1)
@@ -381,9 +398,6 @@ func (t *torture) settle() {
 		}
 	}
 }
-
-// noticeTime is for how long a server need not know yet that a client has work pending.
-const noticeTime = 1500 * time.Millisecond
 
 // spooled: the client, which is dead now, had said that it lost something.
 func (t *torture) spooled(c *client) bool {
@@ -396,7 +410,7 @@ func (t *torture) deathReported(c *client, must bool) bool {
 		return false
 	}
 	said := regexp.MustCompile(fmt.Sprintf(`\([^)]* %d\).*work`, c.proc.pid()))
-	for end := time.Now().Add(2*t.o.lease + 5*time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2*t.o.lease + t.o.bounds().name); ; time.Sleep(100 * time.Millisecond) {
 		t.mu.Lock()
 		logs := append([]*process(nil), t.logs...)
 		t.mu.Unlock()
@@ -419,7 +433,7 @@ func (t *torture) end() {
 		if c := t.clients[i].Load(); c != nil {
 			c.proc.stop()
 			if i < t.o.clients {
-				_ = syscall.Unmount(string(t.workers[i].tree), syscall.MNT_DETACH)
+				_ = syscall.Unmount(t.workers[i].tree.dir, syscall.MNT_DETACH)
 			}
 		}
 	}
@@ -436,7 +450,7 @@ func (t *torture) summary() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return fmt.Sprintf("operations %d (%d acknowledged by fsync, %d looks; %d met a dead daemon or server, %d a full disk, %d a loss, %d a file that was just replaced), faults %d %v; losses reported %d by mounts, %d by servers, %d within the last %v of a killed client; losses not reported %d; stale reads %d; violations %d",
-		t.ops, t.synced, t.reads, t.cutOff, t.full, t.told, t.replaced, total(t.faults), t.faults, t.lostTold, t.lostDied, t.lostAtOnce, noticeTime, t.lostUntold, t.stale, len(t.wrong))
+		t.ops, t.synced, t.reads, t.cutOff, t.full, t.told, t.replaced, total(t.faults), t.faults, t.lostTold, t.lostDied, t.lostAtOnce, t.o.bounds().notice, t.lostUntold, t.stale, len(t.wrong))
 }
 
 func total(m map[string]int) (n int) {

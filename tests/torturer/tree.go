@@ -26,15 +26,18 @@ type tree interface {
 	allowed() time.Duration
 }
 
-// mounted is a tree of this machine.
-type mounted string
+// mounted is a tree of this machine, of which the kernel may show for a while what it remembers.
+type mounted struct {
+	dir    string
+	memory time.Duration
+}
 
 func (m mounted) read(path string) ([]byte, error) {
-	return os.ReadFile(filepath.Join(string(m), path))
+	return os.ReadFile(filepath.Join(m.dir, path))
 }
 
 func (m mounted) list(path string) ([]int, error) {
-	f, err := os.Open(filepath.Join(string(m), path))
+	f, err := os.Open(filepath.Join(m.dir, path))
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +46,7 @@ func (m mounted) list(path string) ([]int, error) {
 	return numbers(names), err
 }
 
-func (mounted) allowed() time.Duration { return kernelMemory }
+func (m mounted) allowed() time.Duration { return m.memory }
 
 func numbers(names []string) (all []int) {
 	for _, s := range names {

@@ -101,7 +101,7 @@ func (w *worker) failed(c *client, what string, err error) {
 
 // update makes state n of a cell.
 func (w *worker) update(c *cell, n int, sync bool) error {
-	path := filepath.Join(string(w.tree), c.path)
+	path := filepath.Join(w.tree.dir, c.path)
 	switch c.kind {
 	case inPlace:
 		return put(path, os.O_WRONLY, c.content(n), sync)
@@ -202,11 +202,11 @@ func (w *worker) mendLog(c *cell, n int) error {
 	}
 	run = max(run, len(names)-window)
 	for _, old := range names[:max(run, 0)] {
-		if err := os.Remove(filepath.Join(string(w.tree), c.path, fmt.Sprint(old))); err != nil {
+		if err := os.Remove(filepath.Join(w.tree.dir, c.path, fmt.Sprint(old))); err != nil {
 			return err
 		}
 	}
-	if err := syncDir(filepath.Join(string(w.tree), c.path)); err != nil {
+	if err := syncDir(filepath.Join(w.tree.dir, c.path)); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -235,16 +235,13 @@ func state(t tree, c *cell) (int, error) {
 	return c.parse(b)
 }
 
-// staleTries is how often a file may be replaced while it is opened.
-const staleTries = 2
-
 // look has somebody look at a cell, and judges what is shown. w, by is who looks by a mount; nil: nobody who updates.
 func (t *torture) look(tr tree, c *cell, w *worker, by *client) {
 	owner := t.clients[c.owner].Load()
 	fresh, seen := owner.fresh.Load(), owner.seen.Load()
 	floor := c.floorAt(time.Now().Add(-tr.allowed()))
 	n, err := state(tr, c)
-	for tries := 0; errors.Is(err, syscall.ESTALE) && tries < staleTries; tries++ {
+	for tries := 0; errors.Is(err, syscall.ESTALE) && tries < t.o.bounds().stale; tries++ {
 		// It was replaced between the kernel's look at its name and its opening.
 		t.count(&t.replaced, 1)
 		n, err = state(tr, c)
