@@ -195,7 +195,7 @@ func (f *FS) RemoveAll(ctx context.Context, name string) error {
 // Rename moves an object; what the new name stood for is replaced.
 func (f *FS) Rename(ctx context.Context, oldName, newName string) error {
 	return f.inParent(ctx, "rename", oldName, func(from p9srv.Object, oldBase string) error {
-		return f.inParent(ctx, "rename", newName, func(to p9srv.Object, newBase string) error {
+		return f.inParentOnce(ctx, "rename", newName, func(to p9srv.Object, newBase string) error {
 			return from.Rename(ctx, &f.opt.Cred, oldBase, to, newBase, 0)
 		})
 	})
@@ -224,7 +224,7 @@ func (f *FS) Readlink(ctx context.Context, name string) (target string, err erro
 // Link makes newName another name of an object.
 func (f *FS) Link(ctx context.Context, oldName, newName string) error {
 	return f.onPath(ctx, "link", oldName, false, func(o p9srv.Object, _ wire.Attr) error {
-		return f.inParent(ctx, "link", newName, func(dir p9srv.Object, base string) error {
+		return f.inParentOnce(ctx, "link", newName, func(dir p9srv.Object, base string) error {
 			return dir.Link(ctx, &f.opt.Cred, o, base)
 		})
 	})
@@ -293,6 +293,20 @@ func (f *FS) inParent(ctx context.Context, op, name string, fn func(dir p9srv.Ob
 	return f.atPath(ctx, op, name, elems[:len(elems)-1], true, func(o p9srv.Object, _ wire.Attr) error {
 		return fn(o, elems[len(elems)-1])
 	})
+}
+
+// inParentOnce is inParent for who has walked another path, too, and walks both again when something vanished meanwhile.
+func (f *FS) inParentOnce(ctx context.Context, op, name string, fn func(dir p9srv.Object, base string) error) error {
+	elems := split(name)
+	if len(elems) == 0 {
+		return pathError(op, name, syscall.EEXIST)
+	}
+	o, _, err := f.walk(ctx, elems[:len(elems)-1], true)
+	if err == nil {
+		err = fn(o, elems[len(elems)-1])
+		o.Release()
+	}
+	return pathError(op, name, err)
 }
 
 func (f *FS) atPath(ctx context.Context, op, name string, elems []string, follow bool, fn func(p9srv.Object, wire.Attr) error) error {

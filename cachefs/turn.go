@@ -223,13 +223,35 @@ func (t *turn) pin() error {
 	t.wait = func(ctx context.Context) error {
 		err := fs.ask(ctx, t, asked)
 		if errors.Is(err, syscall.ESTALE) && t.named() && t.stale < maxStale {
-			// Somebody removed what a name stood for before the server looked at the set: ask for the name.
+			// Somebody removed what a name stood for before the server looked at the set: ask for the name. Or what the
+			// caller has is gone, which asking again does not bring back.
 			t.stale++
-			return nil
+			return t.there(ctx)
 		}
 		return err
 	}
 	return errAgain
+}
+
+// there asks the server for what is in the set by itself, and not by a name, and not held: ESTALE says that it is gone.
+func (t *turn) there(ctx context.Context) error {
+	fs := t.fs
+	var ids []uint64
+	fs.mu.Lock()
+	for _, e := range t.elems {
+		n := fs.nodes[e.ID]
+		if e.Name == "" && e.ID != tokens.DirMove && fs.holder.Mode(e.ID) == tokens.None && (n == nil || !n.fresh) {
+			ids = append(ids, e.ID)
+		}
+	}
+	fs.mu.Unlock()
+	for _, id := range ids {
+		err := fs.onFid(ctx, id, func(fid) error { return nil })
+		if errors.Is(err, syscall.ESTALE) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // alive refuses updates of what has no name and is not open here: the server may not have it any more.
