@@ -32,7 +32,8 @@ type file struct {
 	cred  p9srv.Cred
 	flags uint32
 	// Values of n.lost and n.reported: what was lost since kills the file, or is told once.
-	lostSeen     uint64
+	lostSeen uint64
+	// As errseq_t of Linux has it: what nobody was told of yet, it is told who opens next.
 	reportedSeen uint64 // guarded by fs.mu
 	closed       bool   // guarded by fs.mu
 
@@ -43,8 +44,8 @@ type file struct {
 	list   []wire.Dirent // the listing as of the last read from its start
 }
 
-// check says whether the file may still be used. Called with fs.mu held.
-func (h *file) check() error {
+// usable says whether the file may still be used. Called with fs.mu held.
+func (h *file) usable() error {
 	switch {
 	case h.closed:
 		return syscall.EBADF
@@ -54,6 +55,20 @@ func (h *file) check() error {
 		return syscall.EIO
 	}
 	return nil
+}
+
+// check is usable for somebody who is told the error. Called with fs.mu held.
+func (h *file) check() error {
+	err := h.usable()
+	if err != nil && !h.closed {
+		h.tell()
+	}
+	return err
+}
+
+// tell notes that the user of the file is told of all that was lost so far. Called with fs.mu held.
+func (h *file) tell() {
+	h.reportedSeen, h.n.told = h.n.reported, h.n.reported
 }
 
 // ReadAt reads at most len(p) bytes.
@@ -199,7 +214,7 @@ func (h *file) Fsync(ctx context.Context, dataOnly bool) error {
 		return err
 	}
 	if h.reportedSeen != h.n.reported {
-		h.reportedSeen = h.n.reported
+		h.tell()
 		return syscall.EIO
 	}
 	return nil
@@ -223,25 +238,27 @@ func (f *FS) flushObject(ctx context.Context, n *node, why string) error {
 }
 
 // Flush tells what the write behind met, and with the policy OnClose writes what the file was changed to.
-func (h *file) Flush(ctx context.Context) error {
+func (h *file) Flush(ctx context.Context) error { return h.flush(ctx, h.check) }
+
+func (h *file) flush(ctx context.Context, check func() error) error {
 	f := h.n.fs
 	f.mu.Lock()
-	err := h.check()
+	err := check()
 	f.mu.Unlock()
 	if err == nil && f.opt.Writes == OnClose && h.flags&wire.OAccMode != wire.ORdonly {
 		if err = f.flushObject(ctx, h.n, "close"); err == nil {
 			f.mu.Lock()
-			err = h.check()
+			err = check()
 			f.mu.Unlock()
 		}
 	}
 	return err
 }
 
-// Close ends the use.
+// Close ends the use. Its error does not count as told: kernels drop that of a clunk or a release.
 func (h *file) Close(ctx context.Context) error {
 	n, f := h.n, h.n.fs
-	err := h.Flush(ctx)
+	err := h.flush(ctx, h.usable)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if h.closed {

@@ -11,9 +11,6 @@ import (
 // What the server will refuse for sure, since the export is read-only or the host lets nobody change an object (chattr +i, +a), is
 // refused here, to who wants it, before it is taken on. The server tells with the attributes.
 
-// mutantTakeAll is for tests: it is taken on all the same.
-const mutantTakeAll = "takeAll"
-
 // mayUpdate refuses updates of what is known of a turn's set. Called with fs.mu held.
 func (t *turn) mayUpdate(elems []tokens.Elem) error {
 	for _, e := range elems {

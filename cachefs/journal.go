@@ -12,9 +12,6 @@ import (
 // With Options.Backlog everything that is pending is in a file, too, before the operation returns to its caller: a process that is
 // killed and started again goes on with the session (see Recover).
 
-// mutantLateBacklog is for tests: operations return before they are in the backlog.
-const mutantLateBacklog = "lateBacklog"
-
 const (
 	// The backlog is written anew when what is out of date in it is more than what is not, and this.
 	backlogSlack = 16 << 20

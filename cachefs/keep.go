@@ -12,9 +12,6 @@ import (
 	"echo9/internal/wire"
 )
 
-// mutantForgetFirst is for tests: what is lost is forgotten before it is kept.
-const mutantForgetFirst = "forgetFirst"
-
 const (
 	// maxKept is the size up to which a file of which only a part was lost is kept whole.
 	maxKept = 64 << 20

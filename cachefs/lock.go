@@ -192,9 +192,6 @@ func (f *FS) claimLock(conn *p9client.Conn, d fid, l wire.Lock) error {
 	return nil
 }
 
-// mutantLockedOn is for tests: who had a lock that is lost goes on by what he has open.
-const mutantLockedOn = "lockedOn"
-
 // lostLock drops what was done since a lock was taken that is lost. What was open of the object then is of no more use: whoever
 // had the lock by it must not go on as if he still had.
 func (f *FS) lostLock(n *node, h heldLock, why error) {

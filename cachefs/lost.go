@@ -164,6 +164,7 @@ func (f *FS) mourn(n *node, op *order.Op, quiet bool) {
 	default:
 		if !quiet {
 			n.lost++
+			n.reported++
 		}
 	}
 }

@@ -63,8 +63,9 @@ type node struct {
 	// suspect: pending work on it was lost; what is cached is forgotten once the
 	// rest of the pending work is at the server, and until then nobody uses it.
 	suspect bool
-	// lost counts losses that kill open files; reported counts those that fsync reports once.
-	lost, reported uint64
+	// lost counts losses that kill open files; reported those that fsync reports once, and told is
+	// what reported was when somebody was last told: who opens the object later is told of the rest.
+	lost, reported, told uint64
 
 	fids    [2]*boundFid // for reading, and unopened
 	locks   []heldLock   // file locks of those here
@@ -158,7 +159,7 @@ func (n *node) unref() {
 
 // reap forgets a node that has nothing worth keeping. Called with fs.mu held.
 func (fs *FS) reap(n *node) {
-	if n.refs > 0 || n.suspect || n == fs.root || fs.holder.Mode(n.id) != tokens.None && !n.gone || fs.pendingOn(n) > 0 {
+	if n.refs > 0 || n.suspect || n == fs.root || n.told != n.reported && !n.gone || fs.holder.Mode(n.id) != tokens.None && !n.gone || fs.pendingOn(n) > 0 {
 		return
 	}
 	fs.idle.remove(n)

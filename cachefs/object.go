@@ -302,7 +302,11 @@ func (n *node) mayOpen(cred *p9srv.Cred, flags uint32) error {
 func (n *node) opened(cred *p9srv.Cred, flags uint32) *file {
 	n.ref()
 	n.opens++
-	return &file{n: n, cred: *cred, flags: flags, lostSeen: n.lost, reportedSeen: n.reported}
+	h := &file{n: n, cred: *cred, flags: flags, lostSeen: n.lost, reportedSeen: n.told}
+	if n.fs.opt.Mutant == mutantTellNoHeir {
+		h.reportedSeen = n.reported
+	}
+	return h
 }
 
 // actor is the user on whose behalf the FS itself asks the server.

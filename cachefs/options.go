@@ -110,15 +110,8 @@ type Options struct {
 
 	// Hooks are for tests.
 	Hooks Hooks
-	// Mutant is for tests only: the name of a mechanism to break, so that a test can show that
-	// it would notice. "skipRecall": a token goes back before its cut is applied.
-	// "ignoreRecall": it goes back, and the cache is served on. "wrongOrder": a rename does not come after
-	// what was written to the file. "ignoreBarrier": barriers do nothing. "keepDependents": what needs a
-	// refused operation does not go with it. "ignoreReads": with the order causal, what was read does not count.
-	// "unbounded": any amount of data comes before a name. "resendBlind": after a break the server's word on the last cut
-	// is not heard. "serveOver": the cache is served though the lease is over. "noReclaim": what was held is served on after the server's
-	// restart without asking. "forgetFirst": what is lost is forgotten before it is kept. "noSpace": data is taken on
-	// whether space is set aside for it or not. "nothingBelow": the rename of a directory is ordered with nothing below it.
+	// Mutant is for tests only: the name of a mechanism to break (mutants.go has them), so that a test can show that
+	// it would notice.
 	Mutant string
 }
 

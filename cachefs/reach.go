@@ -62,9 +62,6 @@ func (f *FS) persist(ctx context.Context, fn func(conn *p9client.Conn) error) er
 // the request is made again when the session was resumed.
 var errOver = fmt.Errorf("the lease was over: %w", syscall.ESTALE)
 
-// mutantBelieveStale is for tests: ESTALE always says that an object is gone.
-const mutantBelieveStale = "believeStale"
-
 // meant gives what the error of a reply says. ESTALE is also what the server answers when the lease is over there, which it never is before it is over
 // here. Called in the order in which replies come: so a resumption has not been answered yet.
 func (f *FS) meant(err error) error {

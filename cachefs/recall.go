@@ -10,23 +10,6 @@ import (
 	"echo9/tokens"
 )
 
-// The mutants of Options.Mutant.
-const (
-	mutantSkipRecall    = "skipRecall"
-	mutantIgnoreRecall  = "ignoreRecall"
-	mutantWrongOrder    = "wrongOrder"
-	mutantIgnoreBarrier = "ignoreBarrier"
-	mutantNoDependents  = "keepDependents"
-	mutantIgnoreReads   = "ignoreReads"
-	mutantUnbounded     = "unbounded"
-	mutantGhosts        = "ghosts"
-	mutantOldPlaces     = "oldPlaces"
-	mutantResendBlind   = "resendBlind"
-	mutantServeOver     = "serveOver"
-	mutantNoReclaim     = "noReclaim"
-	mutantNothingBelow  = "nothingBelow"
-)
-
 // relinquish is a token that is to go down to keep.
 type relinquish struct {
 	id   uint64

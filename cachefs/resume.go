@@ -178,9 +178,6 @@ func (f *FS) lostTokens(lost []wire.LostToken) {
 	f.drop(f.log.Successors(seqs...), loss{cause: spool.Taken, errno: syscall.EIO, reason: reasonTaken}, false)
 }
 
-// mutantTellNothing is for tests: the server is not told that what was lost is not open here.
-const mutantTellNothing = "tellNothing"
-
 // tellClosed tells the server what it need not keep alive: of what it took it does not know whether it is open here. Called with f.mu held.
 func (f *FS) tellClosed(lost []wire.LostToken) {
 	for _, l := range lost {

@@ -5,9 +5,6 @@ import "context"
 // Data is taken on only as far as the server has set space aside for it; what goes beyond is written through, and so the
 // writer himself is told when the disk is full. Near the end everything is, for names and attributes need space, too.
 
-// mutantNoSpace is for tests: data is taken on whether space is set aside or not.
-const mutantNoSpace = "noSpace"
-
 const (
 	// minSpace is what is asked for at least, as long as Options.Dirty allows it.
 	minSpace = 16 << 20

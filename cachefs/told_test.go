@@ -1,0 +1,126 @@
+package cachefs
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+
+	"echo9/internal/cut"
+	"echo9/internal/wire"
+)
+
+// refuseOf has the server refuse data of that length.
+func (r *refuser) refuseOf(n int) {
+	fn := func(rec *cut.Record) error {
+		if rec.Kind == cut.Data && len(rec.Bytes) == n {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	r.refuse.Store(&fn)
+}
+
+// settled has everything sent, and nobody told of what is lost.
+func settled(t *testing.T, f *FS) {
+	t.Helper()
+	f.mu.Lock()
+	upTo := f.lastSeq
+	f.mu.Unlock()
+	ok(t, f.demand(bg, &demand{why: "test", upTo: upTo}))
+	until(t, "what is doubtful is fetched afresh", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.suspects) == 0
+	})
+}
+
+// TestToldLater: what was lost when nobody had the object open is told once, by the fsync of who opens it next
+// (as errseq_t does), and is not forgotten when the object is not used for long.
+func TestToldLater(t *testing.T) {
+	late := func(t *testing.T, mutant string) (file, dir, evicted []error) {
+		w, r := refusing(t)
+		a := w.cache(quiet, func(o *Options) { o.Mutant, o.Objects = mutant, 2 })
+		ok(t, a.Mkdir(bg, "d", 0o755))
+		ok(t, a.WriteFile(bg, "d/f", []byte("old"), 0o644))
+		ok(t, a.WriteFile(bg, "d/g", []byte("old"), 0o644))
+		ok(t, a.Sync(bg))
+		r.refuseOf(3000)
+		twice := func(name string, flags uint32) (errs []error) {
+			for range 2 {
+				h := open(t, a, name, flags)
+				errs = append(errs, h.Fsync(bg, false))
+				ok(t, h.Close(bg))
+			}
+			return errs
+		}
+		write := func(name string) {
+			t.Helper()
+			h := open(t, a, name, wire.ORdwr|wire.OCreat)
+			_, err := h.WriteAt(bg, make([]byte, 3000), 0)
+			ok(t, err)
+			ok(t, h.Close(bg))
+		}
+		write("d/f") // over the old one
+		settled(t, a)
+		hasContent(t, a, "d/f", "old")
+		file = twice("d/f", wire.ORdonly)
+
+		write("d/tmp")
+		ok(t, a.Rename(bg, "d/tmp", "d/f"))
+		settled(t, a)
+		hasContent(t, a, "d/f", "old")
+		dir = twice("d", wire.ORdonly|wire.ODirectory)
+
+		write("d/g")
+		settled(t, a)
+		for i := range 20 {
+			ok(t, a.WriteFile(bg, fmt.Sprint("other", i), []byte("x"), 0o644))
+		}
+		ok(t, w.cache(quiet).Chmod(bg, "d/g", 0o600)) // the token goes
+		evicted = twice("d/g", wire.ORdonly)
+		return file, dir, evicted
+	}
+	t.Run("once", func(t *testing.T) {
+		file, dir, evicted := late(t, "")
+		for what, errs := range map[string][]error{"file": file, "directory": dir, "evicted": evicted} {
+			t.Run(what, func(t *testing.T) {
+				fails(t, errs[0], syscall.EIO)
+				ok(t, errs[1])
+			})
+		}
+	})
+	t.Run(mutantTellNoHeir, func(t *testing.T) {
+		file, dir, evicted := late(t, mutantTellNoHeir)
+		for _, errs := range [][]error{file, dir, evicted} {
+			if errs[0] != nil {
+				t.Errorf("the mutant tells: %v", errs)
+			}
+		}
+	})
+}
+
+// Who was told by a handle that the loss killed is not told again by the next one.
+func TestToldByTheDead(t *testing.T) {
+	w, r := refusing(t)
+	a := w.cache(quiet)
+	ok(t, a.WriteFile(bg, "f", []byte("old"), 0o644))
+	ok(t, a.Sync(bg))
+	r.refuseOf(3000)
+	h := open(t, a, "f", wire.ORdwr)
+	_, err := h.WriteAt(bg, make([]byte, 3000), 0)
+	ok(t, err)
+	fails(t, h.Fsync(bg, false), syscall.EIO)
+	fails(t, h.Close(bg), syscall.EIO)
+	settled(t, a)
+	h = open(t, a, "f", wire.ORdwr)
+	ok(t, h.Fsync(bg, false))
+
+	_, err = h.WriteAt(bg, make([]byte, 3000), 0)
+	ok(t, err)
+	settled(t, a)
+	fails(t, h.Close(bg), syscall.EIO) // as a clunk, whose error kernels do not tell
+	h = open(t, a, "f", wire.ORdwr)
+	fails(t, h.Fsync(bg, false), syscall.EIO)
+	ok(t, h.Fsync(bg, false))
+	ok(t, h.Close(bg))
+}
