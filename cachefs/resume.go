@@ -244,6 +244,7 @@ func (f *FS) back(s *resumption) {
 	f.upCh = make(chan struct{})
 	close(f.leaseCh)
 	f.leaseCh = make(chan struct{})
+	f.unknown()
 	f.settle()
 	f.poke(f.kick)
 	f.wakeCommitted()

@@ -155,7 +155,7 @@ func (f *FS) askRenewal(conn *p9client.Conn) chan linkEvent {
 	if f.ids.Count+f.nextIDs.Count < lowIDs {
 		t.Flags |= wire.RenewIDs
 	}
-	t.Space = f.wish()
+	t.Space, t.Held = f.wish()
 	f.mu.Unlock()
 	r := new(wire.Rrenew)
 	sent := f.clock()

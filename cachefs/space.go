@@ -21,15 +21,15 @@ type space struct {
 	ch    chan struct{} // closed and replaced when the answer has come
 }
 
-// wish says what to ask for. Called with f.mu held.
-func (f *FS) wish() uint64 {
+// wish says what to ask for, and what is taken on. Called with f.mu held.
+func (f *FS) wish() (space, held uint64) {
 	s := &f.space
 	used := f.log.Totals().Bytes
 	s.peak = max(s.peak, used)
 	s.asked = max(min(max(2*s.peak, s.asked/2, minSpace), f.opt.Dirty), s.peak)
 	s.peak = used
 	s.has = min(s.has, s.asked) // the rest is given back
-	return uint64(s.asked)
+	return uint64(s.asked), uint64(used)
 }
 
 // spaced takes the answer in. Called with f.mu held.
@@ -43,6 +43,12 @@ func (f *FS) spaced(has uint64) {
 
 // spent takes off what an applied cut used. Called with f.mu held.
 func (s *space) spent(bytes int64) { s.has -= min(bytes, s.has) }
+
+// unknown: the server may have set aside less since it was last heard of, or nothing. Called with f.mu held.
+func (f *FS) unknown() {
+	f.space.has, f.space.short = 0, false
+	f.poke(f.renew)
+}
 
 // reserve says whether an update of n with so many bytes is to be written through, because no space is set aside for it. Then
 // nothing is pending on n, so that a refusal is this update's. Called with fs.mu held, before anything is pinned.

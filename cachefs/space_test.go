@@ -137,7 +137,9 @@ func TestFullDisk(t *testing.T) {
 		seeds = 20
 	}
 	for seed := range seeds {
-		ok(t, fullDisk(t, seed))
+		if err := fullDisk(t, seed); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
 	}
 	for seed := range uint64(5) {
 		if err := fullDisk(t, seed, func(o *Options) { o.Mutant = mutantNoSpace; o.Logf = func(string, ...any) {} }); err != nil {

@@ -97,7 +97,8 @@ type Authority struct {
 
 	working sync.WaitGroup // what goroutines of later's and atWork's do at the Backend
 
-	lent atomic.Uint64 // bytes of the disk set aside for sessions; changed with mu held
+	lent  atomic.Uint64 // bytes of the disk set aside for sessions; changed with mu held
+	spent atomic.Uint64 // by cuts, of data, ever
 
 	stepped int64 // when the manager was last told of something with its time
 
@@ -110,15 +111,17 @@ type Authority struct {
 type mutant uint8
 
 const (
-	mutantNone      mutant = iota
-	mutantNoBusy           // a cut is said to be applied before it is
-	mutantSkipFence        // the fence need not name what is touched
-	mutantNoAdmit          // plain operations do not wait for tokens
-	mutantNoRecord         // what must be durable is not waited for
-	mutantNoGrace          // there is no grace period
-	mutantNoMissed         // who missed it is not recorded
-	mutantKeepLocks        // locks that were taken may be claimed
-	mutantBlindLate        // so may, after the grace period, what others have had meanwhile
+	mutantNone       mutant = iota
+	mutantNoBusy            // a cut is said to be applied before it is
+	mutantSkipFence         // the fence need not name what is touched
+	mutantNoAdmit           // plain operations do not wait for tokens
+	mutantNoRecord          // what must be durable is not waited for
+	mutantNoGrace           // there is no grace period
+	mutantNoMissed          // who missed it is not recorded
+	mutantKeepLocks         // locks that were taken may be claimed
+	mutantBlindLate         // so may, after the grace period, what others have had meanwhile
+	mutantTakeAtOnce        // what is set aside is less before its session knows
+	mutantKeepSpace         // what is set aside for who is away is kept for him
 )
 
 // counters count what has happened.

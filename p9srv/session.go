@@ -42,6 +42,7 @@ type session struct {
 	over     bool     // its lease is over, and that was said
 	ended    bool     // it is gone, but a cut of it is still being applied
 	space    uint64   // bytes of the disk set aside for it (see space.go)
+	offer    uint64   // as many as it was told last
 	pending  bool     // it said that it has work that is not committed
 	noted    bool     // and that is on record
 

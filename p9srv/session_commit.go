@@ -317,7 +317,7 @@ func (a *Authority) apply(s *session, p *partialCut, cred *Cred) {
 	a.mu.Lock()
 	defer a.unlock(nil)
 	if applied {
-		s.used(p)
+		s.used(dataBytes(p.Records))
 		for i := range p.Records {
 			if p.Records[i].Kind == cut.Create {
 				s.made++

@@ -89,10 +89,13 @@ func (r *request) trenew() error {
 		return err
 	}
 	if len(records) == 0 || a.store == nil {
-		a.send(r, a.renewed(s, ids, m.Space, d))
+		a.send(r, a.renewed(s, ids, &m, d))
 		return errDeferred
 	}
 	a.durably(func(err error) {
+		if m.Space > 0 {
+			d = a.disk() // it took a while
+		}
 		a.mu.Lock()
 		defer a.unlock(nil)
 		switch {
@@ -105,18 +108,18 @@ func (r *request) trenew() error {
 			case pending: // it has said since that it has none
 				a.note(stable.Record{Kind: stable.Idle, Session: s.id})
 			}
-			a.send(r, a.renewed(s, ids, m.Space, d))
+			a.send(r, a.renewed(s, ids, &m, d))
 		}
 	}, records...)
 	return errDeferred
 }
 
 // renewed is the answer to a Trenew that gives ids, and space as far as there is. mu is held.
-func (a *Authority) renewed(s *session, ids wire.IDRange, space uint64, d disk) *wire.Rrenew {
+func (a *Authority) renewed(s *session, ids wire.IDRange, m *wire.Trenew, d disk) *wire.Rrenew {
 	if ids.Count > 0 {
 		s.addRange(ids)
 	}
-	return &wire.Rrenew{Time: time.Now().UnixNano(), Lease: a.lease(s), IDs: ids, Space: a.lend(s, space, d)}
+	return &wire.Rrenew{Time: time.Now().UnixNano(), Lease: a.lease(s), IDs: ids, Space: a.lend(s, m.Space, m.Held, d)}
 }
 
 func (r *request) tbind() error {

@@ -28,19 +28,22 @@ type disk struct {
 	total, free uint64 // bytes
 	inodes      bool   // there are enough
 	known       bool
+	spent       uint64 // what cuts had used when the Backend was asked: of what they have since, free does not know
 }
 
 // disk asks the Backend. It is called without locks.
 func (a *Authority) disk() disk {
+	d := disk{known: true, spent: a.spent.Load()}
 	st, err := a.cfg.Backend.StatFS(background)
 	switch {
 	case err != nil:
-		return disk{known: true} // nothing can be promised
+		return d // nothing can be promised
 	case st.Blocks == 0:
 		return disk{}
 	}
 	size := uint64(st.BlockSize)
-	return disk{st.Blocks * size, st.Bavail * size, st.Files == 0 || st.Ffree >= fewInodes, true}
+	d.total, d.free, d.inodes = st.Blocks*size, st.Bavail*size, st.Files == 0 || st.Ffree >= fewInodes
+	return d
 }
 
 // spare is how much of what is free is above the floor.
@@ -54,30 +57,65 @@ func (d disk) lendable() uint64 {
 	return d.spare() / perByte
 }
 
-// setSpace changes what is set aside for a session. mu is held.
+// setSpace changes what is set aside for a session, and what it knows of that. mu is held.
 func (s *session) setSpace(n uint64) {
 	s.a.lent.Add(n - s.space)
 	s.space = n
+	s.offer = min(s.offer, n)
 }
 
 // lend sets aside for a session what it wants, as far as there is, and says how much that is. Something is left for others who come:
-// it gets at most half of what nobody has. mu is held.
-func (a *Authority) lend(s *session, want uint64, d disk) uint64 {
-	lendable, lent := d.lendable(), a.lent.Load()-s.space
-	switch {
-	case !d.known:
-		s.setSpace(want) // a Backend that says nothing has no end
-	case lent >= lendable:
-		s.setSpace(0)
-	default:
-		rest := lendable - lent
-		s.setSpace(min(want, max(rest/2, min(s.space, rest))))
+// it gets at most half of what nobody has. When there is too little, who is away for longer than his lease has nothing any more. mu is held.
+//
+// It may be less than before. Until the session hears of that it takes data on by what it was told the last time: that stays set aside,
+// and is not before the next time reduced to what it holds then, or was offered last. (A session asks when the answer before has come.)
+func (a *Authority) lend(s *session, want, held uint64, d disk) uint64 {
+	if a.mutant != mutantTakeAtOnce {
+		s.setSpace(min(s.space, max(held, min(s.offer, want))))
 	}
-	return s.space
+	got := a.share(s, want, d)
+	if got < want && a.takeBack() > 0 {
+		got = a.share(s, want, d)
+	}
+	if got > s.space || a.mutant == mutantTakeAtOnce {
+		s.setSpace(got)
+	}
+	s.offer = got
+	return got
 }
 
-// used takes off what an applied cut of a session has used. mu is held.
-func (s *session) used(p *partialCut) { s.setSpace(s.space - min(s.space, dataBytes(p.Records))) }
+// share is how much a session that wants so much may have. mu is held.
+func (a *Authority) share(s *session, want uint64, d disk) uint64 {
+	lendable, others := d.lendable(), a.lent.Load()-s.space
+	lendable -= min(lendable, a.spent.Load()-d.spent)
+	switch {
+	case !d.known:
+		return want // a Backend that says nothing has no end
+	case others >= lendable:
+		return 0
+	}
+	rest := lendable - others
+	return min(want, max(rest/2, min(s.space, rest)))
+}
+
+// takeBack takes what is set aside for sessions that are away and whose lease is over, and says how much that was: what they
+// have not sent may be refused then, as what they hold may go to others. mu is held.
+func (a *Authority) takeBack() (taken uint64) {
+	for _, s := range a.sessions {
+		if s.over && s.conn == nil && a.mutant != mutantKeepSpace {
+			taken += s.space
+			s.setSpace(0)
+		}
+	}
+	return taken
+}
+
+// used takes off the data of an applied cut of a session. mu is held.
+func (s *session) used(n uint64) {
+	s.a.spent.Add(n)
+	s.offer -= min(s.offer, n)
+	s.setSpace(s.space - min(s.space, n))
+}
 
 func dataBytes(records []cut.Record) uint64 {
 	var n uint64
@@ -100,6 +138,12 @@ func (a *Authority) noRoom(s *session, p *partialCut) *wire.Rcommit {
 	}
 	d := a.disk()
 	if !d.known || perByte*(others+need) <= d.spare() {
+		return nil
+	}
+	a.mu.Lock()
+	others -= min(others, a.takeBack())
+	a.unlock(nil)
+	if perByte*(others+need) <= d.spare() {
 		return nil
 	}
 	// The first record that does not fit any more.
@@ -125,5 +169,11 @@ func (a *Authority) roomFor(n uint64) bool {
 		return true
 	}
 	d := a.disk()
-	return !d.known || perByte*lent+n <= d.spare()
+	if !d.known || perByte*lent+n <= d.spare() {
+		return true
+	}
+	a.mu.Lock()
+	lent -= min(lent, a.takeBack())
+	a.unlock(nil)
+	return perByte*lent+n <= d.spare()
 }

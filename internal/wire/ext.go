@@ -245,6 +245,7 @@ type Rreaddirplus struct {
 type Trenew struct {
 	Flags uint32 // RenewPending, RenewIDs
 	Space uint64 // bytes that the client would like set aside
+	Held  uint64 // bytes of data that it has taken on and not sent, or not heard of
 }
 
 // Flags of Trenew.

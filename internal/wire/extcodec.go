@@ -403,8 +403,8 @@ func (m *Rreaddirplus) decode(d *dec) {
 	}
 }
 
-func (m *Trenew) appendTo(b []byte) []byte { return put64(put32(b, m.Flags), m.Space) }
-func (m *Trenew) decode(d *dec)            { m.Flags, m.Space = d.u32(), d.u64() }
+func (m *Trenew) appendTo(b []byte) []byte { return put64(put64(put32(b, m.Flags), m.Space), m.Held) }
+func (m *Trenew) decode(d *dec)            { m.Flags, m.Space, m.Held = d.u32(), d.u64(), d.u64() }
 func (m *Rrenew) appendTo(b []byte) []byte {
 	b = put64(putBool(put32(b, m.Lease), m.Resume), uint64(m.Time))
 	return put64(putIDs(b, m.IDs), m.Space)
