@@ -64,8 +64,8 @@ func (s *session) setSpace(n uint64) {
 	s.offer = min(s.offer, n)
 }
 
-// lend sets aside for a session what it wants, as far as there is, and says how much that is. Something is left for others who come:
-// it gets at most half of what nobody has. When there is too little, who is away for longer than his lease has nothing any more. mu is held.
+// lend sets aside for a session what it wants, as far as there is, and says how much that is. When there is too little each
+// comes to an equal share, and something is left for others who come; who is away for longer than his lease has nothing any more. mu is held.
 //
 // It may be less than before. Until the session hears of that it takes data on by what it was told the last time: that stays set aside,
 // and is not before the next time reduced to what it holds then, or was offered last. (A session asks when the answer before has come.)
@@ -95,7 +95,16 @@ func (a *Authority) share(s *session, want uint64, d disk) uint64 {
 		return 0
 	}
 	rest := lendable - others
-	return min(want, max(rest/2, min(s.space, rest)))
+	if want <= rest/2 {
+		return want
+	}
+	sharers := uint64(1)
+	for _, o := range a.sessions {
+		if o != s && !o.over {
+			sharers++
+		}
+	}
+	return min(want, lendable/(sharers+1), max(rest/2, min(s.space, rest)))
 }
 
 // takeBack takes what is set aside for sessions that are away and whose lease is over, and says how much that was: what they

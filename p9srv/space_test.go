@@ -21,12 +21,14 @@ type spender struct {
 // an error when a client has not set aside what it has taken on when that comes, or when more is set aside than there is.
 func lendWorld(seed uint64, m mutant, others bool) error {
 	r := rand.New(rand.NewPCG(seed, 5))
-	a := &Authority{mutant: m}
+	a := &Authority{mutant: m, sessions: map[uint64]*session{}}
 	d := disk{total: 1 << 30, free: uint64(r.IntN(1 << 30)), inodes: true, known: true}
 	asked := d // an answer of the disk's that may be old
 	var all []*spender
 	for range 4 {
-		all = append(all, &spender{s: &session{a: a}})
+		s := &session{a: a, id: uint64(len(all))}
+		a.sessions[s.id] = s
+		all = append(all, &spender{s: s})
 	}
 	var wrong error
 	for range 300 {
@@ -166,5 +168,27 @@ func TestSpaceOfTheAway(t *testing.T) {
 	}
 	if _, second, away, _ := try(mutantKeepSpace); second >= 60*mib || away != 100*mib {
 		t.Errorf("the mutant gives %d, and who is away has %d", second, away)
+	}
+}
+
+// TestEqualShares: on a small disk nobody is left with nothing because others came first, and once all have asked again each has as much.
+func TestEqualShares(t *testing.T) {
+	const mib = 1 << 20
+	a := &Authority{sessions: map[uint64]*session{}}
+	d := disk{total: 64 * mib, free: 42*mib + 64*mib/floorShare, inodes: true, known: true} // 21 MiB may be set aside
+	for range 10 {
+		for id := range uint64(6) {
+			if a.sessions[id] == nil {
+				a.sessions[id] = &session{a: a, id: id}
+			}
+			if got := a.lend(a.sessions[id], 16*mib, 0, d); got < min(21*mib>>(id+2), 29*mib/10) {
+				t.Errorf("session %d has %d", id, got)
+			}
+		}
+	}
+	for id, s := range a.sessions {
+		if s.space < 29*mib/10 || s.space > 3*mib {
+			t.Errorf("session %d has %d", id, s.space)
+		}
 	}
 }
