@@ -181,7 +181,7 @@ func TestEqualShares(t *testing.T) {
 			if a.sessions[id] == nil {
 				a.sessions[id] = &session{a: a, id: id}
 			}
-			if got := a.lend(a.sessions[id], 16*mib, 0, d); got < min(21*mib>>(id+2), 29*mib/10) {
+			if got := a.lend(a.sessions[id], 16*mib, 0, d); got < min(21*mib>>(id+2), uint64(29*mib/10)) {
 				t.Errorf("session %d has %d", id, got)
 			}
 		}

@@ -264,20 +264,38 @@ func users(ctx context.Context, path string) string {
 		to, err := os.Readlink(link)
 		return err == nil && (to == path || strings.HasPrefix(to, path+"/"))
 	}
-	var found []string
-	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range procs {
-		if ctx.Err() != nil || len(found) == 3 {
-			break
-		}
-		fds, _ := filepath.Glob(p + "/fd/*")
-		for _, link := range append([]string{p + "/cwd", p + "/exe", p + "/root"}, fds...) {
-			if inside(link) {
-				comm, _ := os.ReadFile(p + "/comm")
-				found = append(found, fmt.Sprintf("%s (%s)", filepath.Base(p), strings.TrimSpace(string(comm))))
-				break
+	// Beside us: what /proc says of a process whose exec is stuck in a kernel is waited for until it is not.
+	users, ended := make(chan string), make(chan struct{})
+	go func() {
+		defer close(ended)
+		procs, _ := filepath.Glob("/proc/[0-9]*")
+		for _, p := range procs {
+			fds, _ := filepath.Glob(p + "/fd/*")
+			for _, link := range append([]string{p + "/cwd", p + "/exe", p + "/root"}, fds...) {
+				if ctx.Err() != nil {
+					return
+				}
+				if inside(link) {
+					comm, _ := os.ReadFile(p + "/comm")
+					select {
+					case users <- fmt.Sprintf("%s (%s)", filepath.Base(p), strings.TrimSpace(string(comm))):
+					case <-ctx.Done():
+					}
+					break
+				}
 			}
 		}
+	}()
+	var found []string
+	for len(found) < 3 {
+		select {
+		case u := <-users:
+			found = append(found, u)
+			continue
+		case <-ended:
+		case <-ctx.Done():
+		}
+		break
 	}
 	return strings.Join(found, ", ")
 }
