@@ -19,6 +19,9 @@ const (
 	maxFloor   = 256 << 20
 	// perByte: the log has each byte, too, until the host's file has.
 	perByte = 2
+	// fewSharers: when there is too little a session has no more than a share of so many, whoever else is there: who comes is not to find
+	// nothing, nor who is there a disk that has grown smaller meanwhile.
+	fewSharers = 4
 	// fewInodes: with fewer left nothing is set aside, so that clients write through and are told.
 	fewInodes = 1000
 )
@@ -104,7 +107,7 @@ func (a *Authority) share(s *session, want uint64, d disk) uint64 {
 			sharers++
 		}
 	}
-	return min(want, lendable/(sharers+1), max(rest/2, min(s.space, rest)))
+	return min(want, lendable/max(fewSharers, sharers+1), max(rest/2, min(s.space, rest)))
 }
 
 // takeBack takes what is set aside for sessions that are away and whose lease is over, and says how much that was: what they
