@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"hash/crc32"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -10,9 +13,10 @@ import (
 // A cell is something whose states are numbered: each update by its owner makes the next one. What is read is one of
 // these numbers, and shows by itself that it is whole.
 type cell struct {
-	kind  kind
-	path  string // in the tree
-	owner int
+	kind   kind
+	path   string // in the tree
+	prefix string // of its names, in a directory that is not its own
+	owner  int
 
 	mu      sync.Mutex // guards what follows
 	last    int        // the last number given out
@@ -42,6 +46,33 @@ type lostUpdate struct {
 	when time.Time // it was found out
 }
 
+// id is what the cell is called.
+func (c *cell) id() string {
+	if c.prefix == "" {
+		return c.path
+	}
+	return c.path + "/" + c.prefix
+}
+
+// name is that of number n, in a cell that is a directory.
+func (c *cell) name(n int) string { return c.prefix + strconv.Itoa(n) }
+
+// numbers gives the numbers of the names that are the cell's.
+func (c *cell) numbers(names []string) (all []int) {
+	for _, s := range names {
+		if s, ok := strings.CutPrefix(s, c.prefix); ok {
+			if n, err := strconv.Atoi(s); err == nil {
+				all = append(all, n)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// isDir: its states are names in a directory.
+func (c *cell) isDir() bool { return c.kind == logged || c.kind == among }
+
 // next numbers an update that is about to be made.
 func (c *cell) next() int {
 	c.mu.Lock()
@@ -55,6 +86,13 @@ func (c *cell) performed(n int, by *client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending = append(c.pending, update{n, time.Now(), by})
+}
+
+// reached is the floor now.
+func (c *cell) reached() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.floor
 }
 
 // raise: n, and all before it, is durable or was seen by somebody else.
@@ -111,18 +149,24 @@ func (c *cell) resync(n int) (lost []lostUpdate) {
 const size = 64
 
 // content is state n of a cell, as a file.
-func (c *cell) content(n int) []byte {
-	text := fmt.Sprintf("%s %d %08x", c.path, n, crc32.ChecksumIEEE(fmt.Appendf(nil, "%s %d", c.path, n)))
-	return fmt.Appendf(nil, "%-*s\n", size-1, text)
+func (c *cell) content(n int) []byte { return padded(fmt.Sprintf("%s %d", c.id(), n)) }
+
+// torn is content that nobody wrote.
+type torn struct {
+	path string
+	b    []byte
+}
+
+func (t *torn) Error() string {
+	return fmt.Sprintf("%s contains what nobody wrote there: %.80q", t.path, t.b)
 }
 
 // parse tells which state b is.
 func (c *cell) parse(b []byte) (int, error) {
-	var path string
+	var id string
 	var n int
-	var sum uint32
-	if _, err := fmt.Sscanf(string(b), "%s %d %x", &path, &n, &sum); err != nil || len(b) != size || string(b) != string(c.content(n)) {
-		return 0, fmt.Errorf("%s contains what nobody wrote there: %.80q", c.path, b)
+	if _, err := fmt.Sscan(string(b), &id, &n); err != nil || !bytes.Equal(b, c.content(n)) {
+		return 0, &torn{c.id(), b}
 	}
 	return n, nil
 }
@@ -145,7 +189,7 @@ func (g *gap) Error() string {
 // followed by the removal of what is older than the window.
 func (c *cell) parseLog(names []int) (int, error) {
 	if len(names) == 0 {
-		return 0, &gap{c.path, names, 0}
+		return 0, &gap{c.id(), names, 0}
 	}
 	c.mu.Lock()
 	base := c.base
@@ -156,7 +200,7 @@ func (c *cell) parseLog(names []int) (int, error) {
 		whole = whole && n == names[0]+i
 	}
 	if !whole {
-		return 0, &gap{c.path, names, last}
+		return 0, &gap{c.id(), names, last}
 	}
 	return last, nil
 }

@@ -20,25 +20,25 @@ type injection struct {
 }
 
 var injections = []injection{
-	{"cut", 20, func(t *torture, i int) { t.proxies[i].Cut() }},
+	{"cut", 20, func(t *torture, i int) { t.links[i].Cut() }},
 	{"partition", 10, func(t *torture, i int) { t.blocked(i, true, true) }},
 	{"silent-to-server", 6, func(t *torture, i int) { t.blocked(i, true, false) }},
 	{"silent-to-client", 6, func(t *torture, i int) { t.blocked(i, false, true) }},
 	{"half-open", 8, func(t *torture, i int) {
-		t.proxies[i].HalfOpen()
+		t.links[i].HalfOpen()
 		t.pause(1.6)
-		t.proxies[i].Cut()
+		t.links[i].Cut()
 	}},
 	{"refused", 4, func(t *torture, i int) {
-		t.proxies[i].Refuse(true)
-		t.proxies[i].Cut()
+		t.links[i].Refuse(true)
+		t.links[i].Cut()
 		t.pause(1.6)
-		t.proxies[i].Refuse(false)
+		t.links[i].Refuse(false)
 	}},
 	{"delay", 6, func(t *torture, i int) {
-		t.proxies[i].Delay(time.Duration(t.rng.IntN(100)) * time.Millisecond)
+		t.links[i].Delay(time.Duration(t.rng.IntN(100)) * time.Millisecond)
 		t.pause(0.5)
-		t.proxies[i].Delay(0)
+		t.links[i].Delay(0)
 	}},
 	{"stop-client", 10, func(t *torture, i int) {
 		p := t.clients[i].Load().proc
@@ -66,13 +66,30 @@ func (t *torture) fault() {
 		}
 	}
 	in, i := wheel[t.rng.IntN(len(wheel))], t.rng.IntN(len(t.clients))
+	if t.o.victim > 0 {
+		i = t.o.victim
+	}
 	if len(t.o.first) > 0 {
 		k := slices.IndexFunc(injections, func(in injection) bool { return in.name == t.o.first[0] })
 		in, t.o.first = &injections[k], t.o.first[1:]
 	}
-	t.noteFault(in.name)
-	t.o.logf("%s %d", in.name, i)
+	called := in.name
+	if _, ok := t.links[i].(*network); ok {
+		if in.name == "at-message" {
+			i = 0
+		} else if by := byLink[in.name]; by != "" {
+			called = by
+		}
+	}
+	t.noteFault(called)
+	t.o.logf("%s %d", called, i)
 	in.do(t, i)
+}
+
+// byLink is what becomes of faults that only a proxy can make, where there is none.
+var byLink = map[string]string{
+	"cut": "link-flap", "partition": "link-down", "half-open": "link-down", "refused": "link-down", "delay": "link-flap",
+	"silent-to-server": "link-one-way", "silent-to-client": "link-one-way",
 }
 
 func (t *torture) leftOut(name string) bool {
@@ -92,12 +109,12 @@ func (t *torture) pause(most float64) {
 }
 
 func (t *torture) blocked(i int, up, down bool) {
-	t.proxies[i].Block(up, down)
+	t.links[i].Block(up, down)
 	t.pause(1.6)
 	if t.rng.IntN(2) == 0 {
-		t.proxies[i].Cut()
+		t.links[i].Cut()
 	}
-	t.proxies[i].Block(false, false)
+	t.links[i].Block(false, false)
 }
 
 // killClient ends a mount's daemon, and mounts again.
@@ -110,7 +127,8 @@ func (t *torture) killOnly(i int) {
 	c := t.clients[i].Load()
 	c.died = time.Now()
 	c.dead.Store(true)
-	c.proc.kill()
+	c.proc.signal(syscall.SIGKILL)
+	c.bury()
 }
 
 func (t *torture) again(i int) {
@@ -134,7 +152,7 @@ func (t *torture) killServer() {
 // older brings the server's tree back to a state that it had before: only to see that it is noticed.
 func (t *torture) older() {
 	for _, c := range t.cells {
-		if c.kind != logged {
+		if !c.isDir() {
 			_ = os.WriteFile(filepath.Join(t.export, c.path), c.content(0), 0o644)
 		}
 	}
@@ -172,7 +190,7 @@ func (t *torture) trap(i int) {
 	if t.leftOut([...]string{"cut", "cut", "kill-server", "kill-client"}[what]) {
 		what = 0
 	}
-	p := t.proxies[i]
+	p := t.links[i]
 	p.Arm(&faultproxy.Trap{Type: typ, N: 1 + t.rng.IntN(3), After: after, Do: func() {
 		switch what {
 		case 0, 1:
@@ -205,7 +223,7 @@ func (t *torture) trap(i int) {
 	case 2:
 		t.killServer()
 	case 3:
-		<-t.clients[i].Load().proc.ended
+		t.clients[i].Load().bury()
 		t.again(i)
 	}
 }
@@ -218,7 +236,7 @@ var names = map[uint8]string{
 
 // heal ends what may still be wrong.
 func (t *torture) heal() {
-	for _, p := range t.proxies {
+	for _, p := range t.links {
 		p.Arm(nil)
 		p.Refuse(false)
 		p.Delay(0)

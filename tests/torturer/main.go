@@ -35,6 +35,7 @@ func torment() int {
 	clients := flag.Int("clients", 3, "how many mounts")
 	lease := flag.Duration("lease", 2*time.Second, "of the server")
 	small := flag.Bool("small-disk", true, "serve a small file system of its own, which is full at times")
+	apart := flag.Bool("namespace", true, "have one of the mounts in a network namespace of its own, whose link goes down")
 	echo9 := flag.String("echo9", "", "the `program` to torture (default: built from here)")
 	without := flag.String("without", "", "kinds of `faults` to leave out, with commas between (kill-server,full-disk)")
 	verbose := flag.Bool("v", false, "tell of each fault")
@@ -49,7 +50,7 @@ func torment() int {
 	}
 	interrupted, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer restore()
-	o := options{stop: interrupted.Done(), echo9: *echo9, dir: dir, seed: *seed, length: *length, clients: *clients, lease: *lease, without: strings.Split(*without, ","), logf: func(string, ...any) {}}
+	o := options{stop: interrupted.Done(), echo9: *echo9, dir: dir, seed: *seed, length: *length, clients: *clients, lease: *lease, apart: *apart, enough: 20, without: strings.Split(*without, ","), logf: func(string, ...any) {}}
 	if *verbose {
 		o.logf = func(format string, args ...any) {
 			fmt.Printf("%9.3f  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))

@@ -46,13 +46,13 @@ func (p *process) said() string {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// spawn starts a program, and waits until it says something.
-func spawn(what string, args ...string) (*process, error) {
+// spawn starts a program, in a network if there is one, and waits until it says something.
+func spawn(in *network, what string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(args[0], args[1:]...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	// It does not outlive who tortures it, nor hears his Ctrl-C.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	if err := in.enter(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("starting %v: %w", args, err)
 	}
 	go func() {
@@ -76,11 +76,6 @@ func spawn(what string, args ...string) (*process, error) {
 const startTime = 3 * time.Minute
 
 func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
-
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.ended
-}
 
 // stop ends the process in peace, or else kills it.
 func (p *process) stop() {

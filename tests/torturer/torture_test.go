@@ -21,7 +21,11 @@ func tormented(t *testing.T, o options) (*torture, []string) {
 	t.Helper()
 	need.Root(t)
 	need.Path(t, "/dev/fuse", "no FUSE")
-	o.dir, o.clients, o.logf, o.patient = t.TempDir(), 3, t.Logf, !need.Full()
+	need.Tools(t, "ip")
+	o.dir, o.clients, o.apart, o.logf, o.patient = t.TempDir(), 3, true, t.Logf, !need.Full()
+	if o.enough == 0 {
+		o.enough = 20
+	}
 	if o.lease == 0 {
 		o.lease = 1500 * time.Millisecond
 	}
@@ -75,6 +79,8 @@ func TestMutants(t *testing.T) {
 		full  bool // only in the long version
 	}{
 		{name: "a server that comes back with an older tree", o: options{restore: true, only: []string{"kill-server"}}, want: "acknowledged"},
+		{name: "who writes in common takes no lock", o: options{unlocked: true, only: []string{"delay"}}, want: twoHolders},
+		{name: "a journal that is gone when it is needed", o: options{shredded: true, only: []string{"kill-client"}, victim: 1}, want: "in spite of a journal", full: true},
 		{name: "losses that nobody hears of", o: options{deaf: true, only: []string{"partition"}, long: 2}, want: "", full: true},
 		{name: "a client that answers nothing from the server when it is asked for its tokens", cache: "skipRecall", o: options{only: []string{"cut"}}, want: "", full: true},
 		{name: "a client that serves past its lease", cache: "serveOver", o: options{only: []string{"partition"}, long: 4}, want: "stale", full: true},
@@ -91,9 +97,9 @@ func TestMutants(t *testing.T) {
 					t.Fatalf("%v\n%s", err, out)
 				}
 			}
-			const most = 5
+			const most = 10
 			for seed := range most {
-				m.o.seed, m.o.length = uint64(seed), 8*time.Second
+				m.o.seed, m.o.length, m.o.enough = uint64(seed), 8*time.Second, 1
 				_, wrong := tormented(t, m.o)
 				for _, s := range wrong {
 					if strings.Contains(s, m.want) {

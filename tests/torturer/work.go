@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,16 +18,17 @@ const (
 	inPlace  kind = iota // a file that is overwritten
 	replaced             // a file that is replaced by rename
 	logged               // a directory in which files are created, and the oldest removed
+	among                // the same in a directory that others work in too, and the files come by rename
 	kinds
 )
 
-var kindNames = [kinds]string{"inplace", "replaced", "log"}
+var kindNames = [kinds]string{"inplace", "replaced", "log", commonDir + "/files"}
 
 // worker is who works on one client's mount, and whose cells are updated there.
 type worker struct {
 	t     *torture
 	n     int
-	tree  mounted
+	tree  tree
 	cells []*cell
 	rng   *rand.Rand
 
@@ -56,6 +56,7 @@ func (w *worker) run() {
 func (w *worker) step() {
 	c := w.t.clients[w.n].Load()
 	w.t.count(&w.t.ops, 1)
+	w.unsure = w.unsure || len(w.cells) > 0 && c.fresh.Load()
 	if w.unsure {
 		w.unsure = !w.resync()
 		return
@@ -69,17 +70,17 @@ func (w *worker) step() {
 		if err == nil {
 			cell.performed(n, c)
 			if sync {
-				cell.raise(n)
+				w.t.acknowledge(cell, n)
 				w.t.count(&w.t.synced, 1)
 			}
 			return
 		}
-		w.failed(c, fmt.Sprintf("update %d of %s", n, cell.path), err)
+		w.failed(c, fmt.Sprintf("update %d of %s", n, cell.id()), err)
 	default:
 		if w.at == nil || len(w.cells) > 0 || w.rng.IntN(1500) == 0 {
 			w.at = w.t.cells[w.rng.IntN(len(w.t.cells))]
 		}
-		w.t.look(w.tree, w.at, w, c)
+		w.t.look(w.tree, w.n, w.at, w, c)
 	}
 }
 
@@ -101,54 +102,39 @@ func (w *worker) failed(c *client, what string, err error) {
 
 // update makes state n of a cell.
 func (w *worker) update(c *cell, n int, sync bool) error {
-	path := filepath.Join(w.tree.dir, c.path)
+	file := filepath.Join(c.path, c.name(n))
 	switch c.kind {
 	case inPlace:
-		return put(path, os.O_WRONLY, c.content(n), sync)
+		return w.tree.put(c.path, os.O_WRONLY, c.content(n), sync)
 	case replaced:
-		next := path + ".next"
-		if err := put(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, c.content(n), false); err != nil {
+		return w.replace(c.path+".next", c.path, c.content(n), sync)
+	case logged:
+		if err := w.tree.put(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, c.content(n), sync); err != nil {
 			return err
 		}
-		if err := os.Rename(next, path); err != nil {
+	case among:
+		if err := w.replace(filepath.Join(c.path, c.prefix+"next"), file, c.content(n), sync); err != nil {
 			return err
 		}
-		if sync {
-			return syncDir(filepath.Dir(path))
-		}
+	}
+	c.mu.Lock()
+	base := c.base
+	c.mu.Unlock()
+	if n-window < base {
 		return nil
-	default:
-		if err := put(filepath.Join(path, fmt.Sprint(n)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, c.content(n), sync); err != nil {
-			return err
-		}
-		c.mu.Lock()
-		base := c.base
-		c.mu.Unlock()
-		if n-window < base {
-			return nil
-		}
-		return os.Remove(filepath.Join(path, fmt.Sprint(n-window)))
 	}
+	return w.tree.remove(filepath.Join(c.path, c.name(n-window)))
 }
 
-func put(path string, flags int, b []byte, sync bool) error {
-	f, err := os.OpenFile(path, flags, 0o644)
-	if err != nil {
+// replace has a file come whole.
+func (w *worker) replace(next, path string, b []byte, sync bool) error {
+	if err := w.tree.put(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, b, false); err != nil {
 		return err
 	}
-	_, err = f.WriteAt(b, 0)
-	if err == nil && sync {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
+	if err := w.tree.rename(next, path); err != nil || !sync {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return w.tree.fsync(filepath.Dir(path))
 }
 
 // resync looks where the own cells are now: what was pending beyond that is lost. A log is brought to where it can go on.
@@ -166,15 +152,18 @@ func (w *worker) resync() bool {
 		}
 		if err != nil {
 			if !w.t.retriable(client, err) {
-				w.t.bad("looking at %s again: %v", c.path, err)
+				w.t.bad("looking at %s again: %v", c.id(), err)
 			}
 			return false
 		}
 		if floor := c.floorAt(time.Now()); n < floor {
-			w.t.bad("%s is at %d, and %d was acknowledged or seen", c.path, n, floor)
+			w.t.bad(lostAcknowledged+": %s is at %d, and %d was acknowledged or seen", c.id(), n, floor)
 		}
 		w.t.lose(c.resync(n))
-		if c.kind == logged {
+		if err := w.hear(c); err != nil {
+			return false
+		}
+		if c.isDir() {
 			// Numbers are not used again in files; names are, so that there is no gap.
 			if err := w.mendLog(c, n); err != nil {
 				return false
@@ -188,12 +177,27 @@ func (w *worker) resync() bool {
 	return true
 }
 
+// hear has what was lost of a cell told, which the first fsync by who opened it later does, once.
+func (w *worker) hear(c *cell) error {
+	for _, path := range []string{c.path, filepath.Dir(c.path)} {
+		err := w.tree.fsync(path)
+		if errors.Is(err, syscall.EIO) {
+			err = w.tree.fsync(path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // mendLog removes what a half done step left, and has the names go on without a gap.
 func (w *worker) mendLog(c *cell, n int) error {
-	names, err := w.tree.list(c.path)
+	all, err := w.tree.list(c.path)
 	if err != nil {
 		return err
 	}
+	names := c.numbers(all)
 	run := 0 // where the last of them begins that are there without a gap
 	for i := range names {
 		if i > 0 && names[i] != names[i-1]+1 {
@@ -202,11 +206,11 @@ func (w *worker) mendLog(c *cell, n int) error {
 	}
 	run = max(run, len(names)-window)
 	for _, old := range names[:max(run, 0)] {
-		if err := os.Remove(filepath.Join(w.tree.dir, c.path, fmt.Sprint(old))); err != nil {
+		if err := w.tree.remove(filepath.Join(c.path, c.name(old))); err != nil {
 			return err
 		}
 	}
-	if err := syncDir(filepath.Join(w.tree.dir, c.path)); err != nil {
+	if err := w.tree.fsync(c.path); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -221,12 +225,12 @@ func (w *worker) mendLog(c *cell, n int) error {
 
 // state tells which state a cell is in.
 func state(t tree, c *cell) (int, error) {
-	if c.kind == logged {
+	if c.isDir() {
 		names, err := t.list(c.path)
 		if err != nil {
 			return 0, err
 		}
-		return c.parseLog(names)
+		return c.parseLog(c.numbers(names))
 	}
 	b, err := t.read(c.path)
 	if err != nil {
@@ -235,44 +239,55 @@ func state(t tree, c *cell) (int, error) {
 	return c.parse(b)
 }
 
-// look has somebody look at a cell, and judges what is shown. w, by is who looks by a mount; nil: nobody who updates.
-func (t *torture) look(tr tree, c *cell, w *worker, by *client) {
+// direct is the way to the server that leads through no client.
+const direct = -1
+
+// look has somebody look at a cell by client n, or directly, and judges what is shown. w, by is who looks by a mount; nil: nobody who updates.
+// Who looks by the client that updates it sees what may yet be lost.
+func (t *torture) look(tr tree, n int, c *cell, w *worker, by *client) {
 	owner := t.clients[c.owner].Load()
 	fresh, seen := owner.fresh.Load(), owner.seen.Load()
 	floor := c.floorAt(time.Now().Add(-tr.allowed()))
-	n, err := state(tr, c)
+	at, err := state(tr, c)
 	for tries := 0; errors.Is(err, syscall.ESTALE) && tries < t.o.bounds().stale; tries++ {
 		// It was replaced between the kernel's look at its name and its opening.
 		t.count(&t.replaced, 1)
-		n, err = state(tr, c)
+		at, err = state(tr, c)
 	}
 	t.count(&t.reads, 1)
-	var path *fs.PathError
+	whole := !errors.As(err, new(*torn)) && !errors.As(err, new(*gap))
 	switch {
 	case err == nil:
 	case errors.As(err, new(*gap)) && (fresh || owner.dead.Load() || t.losses(owner) > seen):
 		t.count(&t.told, 1)
 		return
-	case w == nil && (!errors.As(err, &path) && t.serverTrouble(err)):
+	case w == nil && whole && t.serverTrouble(err):
 		t.count(&t.cutOff, 1)
 		return
-	case w != nil && errors.As(err, &path):
-		w.failed(by, "looking at "+c.path, err)
+	case w != nil && whole:
+		w.failed(by, "looking at "+c.id(), err)
 		return
 	default:
-		t.bad("looking at %s: %v", c.path, err)
+		t.bad("looking at %s: %v", c.id(), err)
 		return
 	}
 	c.mu.Lock()
 	last := c.last
 	c.mu.Unlock()
 	switch {
-	case n < floor:
+	case at < floor:
 		t.count(&t.stale, 1)
-		t.bad("stale: %s shows %s at %d, and %d was seen or acknowledged before", name(by), c.path, n, floor)
-	case n > last && c.kind != logged:
-		t.bad("%s is at %d, and nobody has gone further than %d", c.path, n, last)
-	case w == nil || w.n != c.owner:
-		c.raise(n)
+		t.bad("stale: %s shows %s at %d, and %d was seen or acknowledged before", name(by), c.id(), at, floor)
+	case at > last && !c.isDir():
+		t.bad("%s is at %d, and nobody has gone further than %d", c.id(), at, last)
+	case n != c.owner:
+		t.acknowledge(c, at)
+	}
+}
+
+// acknowledge: state n is durable or was seen by somebody else, which counts when it is on record.
+func (t *torture) acknowledge(c *cell, n int) {
+	if n > c.reached() {
+		t.ledger.note(entry{isThere, n, c.id(), nobody}, func() { c.raise(n) })
 	}
 }
