@@ -280,7 +280,7 @@ func doOpen(h *history, n int, s step) answer {
 	if trunc && (len(f.i.content) > 0 || h.members[s.client].plain) {
 		h.update(n, s, &effect{verb: "truncate", id: f.i.id, strip: s.uid != 0})
 	}
-	h.members[s.client].handles[s.args[2]] = &handle{id: f.i.id, uid: s.uid, read: read, write: write, appends: strings.Contains(how, "a"), dir: f.i.isDir()}
+	h.members[s.client].handles[s.args[2]] = &handle{id: f.i.id, uid: s.uid, read: read, write: write, appends: strings.Contains(how, "a"), dir: f.i.isDir(), tells: h.members[s.client].untold[f.i.id]}
 	return done("")
 }
 
@@ -426,7 +426,12 @@ func doFsync(h *history, _ int, s step) answer {
 		return failing(errs)
 	}
 	h.flush(s.client, i.id)
-	return done("")
+	a := done("")
+	if m := h.members[s.client]; m.untold[i.id] {
+		delete(m.untold, i.id)
+		a.or = faults{syscall.EIO}
+	}
+	return a
 }
 
 func doBarrier(h *history, n int, s step) answer {

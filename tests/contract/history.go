@@ -21,7 +21,7 @@ type handle struct {
 	uid          uint32 // who opened it
 	dead         bool   // something was lost on the object
 	gone         bool   // which was never made
-	tells        bool   // something was lost in the directory: fsync may say so, once
+	tells        bool   // something was lost in the directory, or before it was opened: fsync may say so, once
 }
 
 // member is a client of the model.
@@ -30,6 +30,12 @@ type member struct {
 	handles map[string]*handle
 	// observed, in causal order: what was pending on what the client has looked at.
 	observed map[*effect]bool
+	// untold: something was lost on the object, or in the directory, and perhaps nobody who had it open was told.
+	untold map[int]bool
+}
+
+func newMember(p policy) *member {
+	return &member{policy: p, handles: map[string]*handle{}, observed: map[*effect]bool{}, untold: map[int]bool{}}
 }
 
 // history is what all clients did, in the order in which they did it.
@@ -54,7 +60,7 @@ type times struct {
 func newHistory(policies []policy) *history {
 	h := &history{base: newTree(), now: newTree(), shown: map[int]*times{}}
 	for _, p := range policies {
-		h.members = append(h.members, &member{policy: p, handles: map[string]*handle{}, observed: map[*effect]bool{}})
+		h.members = append(h.members, newMember(p))
 	}
 	return h
 }
@@ -311,7 +317,7 @@ func (h *history) die(client int, there map[*effect]bool) (lost int) {
 	h.lose(gone)
 	h.fold()
 	m := h.members[client]
-	h.members[client] = &member{policy: m.policy, handles: map[string]*handle{}, observed: map[*effect]bool{}}
+	h.members[client] = newMember(m.policy)
 	for _, e := range gone {
 		if !e.marker() {
 			lost++

@@ -157,9 +157,20 @@ func (h *history) dependents(guilty []*effect) []*effect {
 	return lost
 }
 
-// bury has the open files die on whose objects something was lost, and those of directories tell it once.
+// bury has the open files die on whose objects something was lost, and those of directories tell it once, and so who opens them next.
 func (m *member) bury(lost []*effect) {
 	for _, e := range lost {
+		switch e.verb {
+		case "link", "unlink", "rmdir", "rename":
+		default:
+			m.untold[e.id] = true
+		}
+		if len(e.slots()) > 0 {
+			m.untold[e.dir] = true
+			if e.verb == "rename" {
+				m.untold[e.dir2] = true
+			}
+		}
 		for _, hd := range m.handles {
 			switch e.verb {
 			case "link", "unlink", "rmdir", "rename":
