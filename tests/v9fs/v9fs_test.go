@@ -20,23 +20,32 @@ func TestMain(m *testing.M) { echo9bin.Main(m) }
 // TestApplications serves a tree over TCP inside a guest, and does to it what
 // applications do, on mounts with the kernel's client: of the server itself, and
 // of a cache of it.
+//
+// Everyday runs have every pair of face, way to cache and message size; full runs have
+// every one of the ways and sizes on the server.
 func TestApplications(t *testing.T) {
-	for _, c := range []struct {
-		name, face string
-		mounts     []string
-	}{
-		{"cache=none", "server", []string{"cache=none,msize=65536", "cache=none,msize=1048576"}},
-		{"cache=mmap", "server", []string{"cache=mmap,msize=65536", "cache=mmap,msize=1048576"}},
+	guests := []guest{
 		{"through a cache", "cache", []string{"cache=none,msize=1048576", "cache=mmap,msize=65536"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+		{"server", "server", []string{"cache=none,msize=65536", "cache=mmap,msize=1048576"}},
+	}
+	if need.Full() {
+		guests = append(guests, guest{"server with the other sizes", "server", []string{"cache=none,msize=1048576", "cache=mmap,msize=65536"}})
+	}
+	for _, g := range guests {
+		t.Run(g.name, func(t *testing.T) {
 			t.Parallel()
-			runGuest(t, c.face, c.mounts)
+			g.run(t)
 		})
 	}
 }
 
-func runGuest(t *testing.T, face string, mounts []string) {
+// guest says what is mounted in a guest: a face of the server, with these options one after the other.
+type guest struct {
+	name, face string
+	mounts     []string
+}
+
+func (g guest) run(t *testing.T) {
 	uml.Need(t)
 	need.Path(t, "/sbin/mkfs.ext4", "no mkfs.ext4 (package e2fsprogs)")
 	dir := t.TempDir()
@@ -45,13 +54,15 @@ func runGuest(t *testing.T, face string, mounts []string) {
 		t.Fatal(err)
 	}
 	limit := 10 * time.Minute
+	halves := "y" // the mounts share the tree
 	if need.Full() {
-		limit = time.Hour
+		limit, halves = time.Hour, ""
 	}
 	env := suite.Env(t, dir)
 	env["ECHO9"] = echo9bin.Echo9(t)
-	env["FACE"] = face
-	env["MOUNTS"] = strings.Join(mounts, " ")
+	env["HALVES"] = halves
+	env["FACE"] = g.face
+	env["MOUNTS"] = strings.Join(g.mounts, " ")
 	env["SUITE"] = filepath.Join(dir, "suite.sh")
 	if err := os.WriteFile(env["SUITE"], []byte(suite.Script), 0o644); err != nil {
 		t.Fatal(err)
@@ -61,7 +72,7 @@ func runGuest(t *testing.T, face string, mounts []string) {
 	for _, c := range r.Checks {
 		t.Logf("%-40s %v", c.Name, c.Took)
 	}
-	r.Report(t, (suite.Least+2)*len(mounts)+1)
+	r.Report(t, (suite.Least+2)*len(g.mounts)+1)
 }
 
 // disk makes an ext4 image, with a journal.

@@ -28,10 +28,11 @@ var Script string
 const Least = 17
 
 // sampleSize is how many files of the Go distribution are compared in an
-// everyday run; a full run takes all. fewSize of them are also copied, unpacked
-// and removed.
+// everyday run, as many from each of sampleRuns places: directories, too, take time;
+// a full run takes all. fewSize of them are also copied, unpacked and removed.
 const (
 	sampleSize = 500
+	sampleRuns = 50
 	fewSize    = 40
 )
 
@@ -80,15 +81,15 @@ func module(t *testing.T, dir string) string {
 	return m
 }
 
-// sample makes a tar file: below tree/src files of the Go distribution, below
+// sample makes a tar file: below tree/src/0 and tree/src/1 files of the Go distribution, in halves, below
 // tree/few some of them with links, modes and owners of all kinds.
 func sample(t *testing.T, dir string) string {
 	t.Helper()
 	src := filepath.Join(strings.TrimSpace(output(t, "go", "env", "GOROOT")), "src")
 	files := sources(t, src)
-	step := 1
+	step, run := 1, 1 // of step files run are taken
 	if !need.Full() {
-		step = max(1, len(files)/sampleSize)
+		step, run = len(files)/sampleRuns, sampleSize/sampleRuns
 	}
 	name := filepath.Join(dir, "sample.tar")
 	f, err := os.Create(name)
@@ -104,8 +105,10 @@ func sample(t *testing.T, dir string) string {
 		}
 		put(t, w, &tar.Header{Name: name, Mode: mode, Size: int64(len(content)), Typeflag: tar.TypeReg}, content)
 	}
-	for i := 0; i < len(files); i += step {
-		add("tree/src/"+files[i], filepath.Join(src, files[i]), 0o644)
+	for i, name := range files {
+		if i%step < run {
+			add(fmt.Sprintf("tree/src/%d/%s", 2*i/len(files), name), filepath.Join(src, name), 0o644)
+		}
 	}
 	put(t, w, &tar.Header{Name: "tree/few", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
 	for i := range fewSize {

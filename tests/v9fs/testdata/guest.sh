@@ -23,7 +23,10 @@ fi
 
 . "$SUITE"
 
+half=0
 for m in $MOUNTS; do
+	if [ -n "$HALVES" ]; then PARTS="few src/$half"; fi
+	half=$(((half + 1) % 2))
 	name=$FACE-$(echo "$m" | tr -d = | tr , -)
 	check $name/mount mount9 127.0.0.1 $port "$m" $M
 	mountpoint -q $M || continue
