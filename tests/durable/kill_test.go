@@ -193,11 +193,12 @@ func TestKilledServer(t *testing.T) {
 	seed := uint64(1)
 	rng := rand.New(rand.NewPCG(seed, 99))
 	p := newPlace(t, t.TempDir(), seed)
+	lease := []string{"--lease", "5s"} // so long each life waits for those of the one before
 	start := time.Now()
 	for n := range kills {
-		srv := p.serve(t)
+		srv := p.serve(t, lease...)
 		p.write(t, func(dead *atomic.Bool) {
-			if n%2 == 0 { // when something is done, however long that takes; else at any moment
+			if n%4 == 0 { // when something is done, however long that takes; else at any moment, most often while it waits for who was there before
 				p.working(t)
 			}
 			time.Sleep(time.Duration(rng.IntN(150)) * time.Millisecond)
@@ -210,7 +211,7 @@ func TestKilledServer(t *testing.T) {
 			time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
 			srv.Kill()
 		}
-		srv = p.serve(t)
+		srv = p.serve(t, lease...)
 		p.check(t)
 		if err := srv.Stop(); err != nil {
 			t.Fatalf("kill %d: %v", n, err)
