@@ -253,7 +253,7 @@ func detach(path string, lazy bool) error {
 	return fmt.Errorf("%s: %s: %w", filepath.Base(bin), said, syscall.EPERM)
 }
 
-// usersPatience is how long users looks: where there are very many processes it is told of none sooner than never.
+// usersPatience is how long users looks, on a busy machine with very many processes.
 const usersPatience = 5 * time.Second
 
 // users names a few processes that use something below path, as far as we may see.
