@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -54,6 +55,12 @@ var injections = []injection{
 		t.server.signal(syscall.SIGCONT)
 	}},
 	{"full-disk", 3, func(t *torture, _ int) { t.fill() }},
+	{"guest-cut", 5, func(t *torture, _ int) { t.guest.proxy.Cut() }},
+	{"guest-partition", 4, func(t *torture, _ int) {
+		t.guest.proxy.Block(true, true)
+		t.pause(1.6)
+		t.guest.proxy.Block(false, false)
+	}},
 	{"at-message", 20, func(t *torture, i int) { t.trap(i) }},
 }
 
@@ -93,7 +100,7 @@ var byLink = map[string]string{
 }
 
 func (t *torture) leftOut(name string) bool {
-	return name == "full-disk" && t.o.export == "" || slices.Contains(t.o.without, name) || len(t.o.only) > 0 && !slices.Contains(t.o.only, name)
+	return name == "full-disk" && t.o.export == "" || strings.HasPrefix(name, "guest-") && t.guest == nil || slices.Contains(t.o.without, name) || len(t.o.only) > 0 && !slices.Contains(t.o.only, name)
 }
 
 func (t *torture) noteFault(name string) {

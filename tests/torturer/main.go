@@ -1,6 +1,7 @@
 // Command torturer runs a server and mounts of it, and does to them what happens to
 // machines and networks: connections are cut, stopped in one direction or both, processes are
-// stopped and killed before and after messages of each kind, the server is started again, its disk is full.
+// stopped and killed before and after messages of each kind, the server is started again, its disk is full. Another
+// kernel's v9fs client is among those who look.
 // Meanwhile everybody writes and looks, and a checker that knows every acknowledged update
 // accepts only states which contain all of them, in which nothing is half done, and
 // in which nobody sees less than somebody saw before.
@@ -36,6 +37,7 @@ func torment() int {
 	lease := flag.Duration("lease", 2*time.Second, "of the server")
 	small := flag.Bool("small-disk", true, "serve a small file system of its own, which is full at times")
 	apart := flag.Bool("namespace", true, "have one of the mounts in a network namespace of its own, whose link goes down")
+	guest := flag.Bool("guest", true, "have the v9fs client of another kernel (user-mode Linux) look")
 	echo9 := flag.String("echo9", "", "the `program` to torture (default: built from here)")
 	without := flag.String("without", "", "kinds of `faults` to leave out, with commas between (kill-server,full-disk)")
 	verbose := flag.Bool("v", false, "tell of each fault")
@@ -50,7 +52,7 @@ func torment() int {
 	}
 	interrupted, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer restore()
-	o := options{stop: interrupted.Done(), echo9: *echo9, dir: dir, seed: *seed, length: *length, clients: *clients, lease: *lease, apart: *apart, enough: 20, without: strings.Split(*without, ","), logf: func(string, ...any) {}}
+	o := options{stop: interrupted.Done(), echo9: *echo9, dir: dir, seed: *seed, length: *length, clients: *clients, lease: *lease, apart: *apart, guest: *guest, enough: 20, without: strings.Split(*without, ","), logf: func(string, ...any) {}}
 	if *verbose {
 		o.logf = func(format string, args ...any) {
 			fmt.Printf("%9.3f  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))

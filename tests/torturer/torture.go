@@ -38,6 +38,7 @@ type options struct {
 	victim   int  // if not 0, client so much is the one that faults are about
 	enough   int  // so much that is wrong is enough to see
 	patient  bool // the machine may not let somebody run for seconds
+	guest    bool // another kernel looks, too
 	apart    bool // a mount is in a network namespace of its own
 }
 
@@ -54,6 +55,7 @@ type torture struct {
 	workers []*worker
 	sharers []*sharer
 	ledger  *ledger
+	guest   *guest       // nil: there is none
 	counter atomic.Int64 // what it was acknowledged to be
 	cells   []*cell
 	done    chan struct{}
@@ -72,6 +74,7 @@ type counts struct {
 	increments, appends, unlocked, doubtful          int // of what all have in common
 	lostTold, lostDied, lostAtOnce                   int // reported by the mount; by the server; of the last moments of a killed client
 	lostUntold, stale                                int
+	guestLooks, guestCut                             int
 }
 
 func (t *torture) count(n *int, by int) {
@@ -131,6 +134,11 @@ func prepare(o options) (*torture, error) {
 	}
 	for i := range t.clients {
 		if err := t.begin(i); err != nil {
+			return t, err
+		}
+	}
+	if o.guest {
+		if t.guest, err = newGuest(t); err != nil {
 			return t, err
 		}
 	}
@@ -245,6 +253,9 @@ func (t *torture) run() {
 			}
 		})
 	}
+	if t.guest != nil {
+		t.wg.Go(func() { t.guest.watch(t) })
+	}
 	end := time.Now().Add(t.o.length)
 	for !t.over(end) && len(t.wrongs()) < t.o.enough {
 		for range 8 {
@@ -281,6 +292,9 @@ func (t *torture) wrongs() []string {
 
 // end stops everything.
 func (t *torture) end() {
+	if t.guest != nil {
+		t.guest.close()
+	}
 	for i := range t.clients {
 		if c := t.clients[i].Load(); c != nil {
 			c.proc.stop()
@@ -317,10 +331,10 @@ func (t *torture) summary() string {
 			holders++
 		}
 	}
-	return fmt.Sprintf("operations %d (%d acknowledged by fsync, %d looks; %d met a dead daemon or server, %d a full disk, %d a loss, %d a file that was just replaced); "+
+	return fmt.Sprintf("operations %d (%d acknowledged by fsync, %d looks, and %d of another kernel, which met %d ends of its connection; %d met a dead daemon or server, %d a full disk, %d a loss, %d a file that was just replaced); "+
 		"under a file lock %d increments and %d appends (%d met a lock that was lost and said so; %d increments count though nobody was told); faults %d %v; "+
 		"acknowledged or seen, and lost %d; two holders of a lock %d; of what was only done, losses reported %d by mounts, %d by servers, %d within the last %v of a client killed without a journal; losses not reported %d; stale reads %d; violations %d",
-		t.ops, t.synced, t.reads, t.cutOff, t.full, t.told, t.replaced, t.increments, t.appends, t.unlocked, t.doubtful, total(t.faults), t.faults,
+		t.ops, t.synced, t.reads, t.guestLooks, t.guestCut, t.cutOff, t.full, t.told, t.replaced, t.increments, t.appends, t.unlocked, t.doubtful, total(t.faults), t.faults,
 		lost, holders, t.lostTold, t.lostDied, t.lostAtOnce, t.o.bounds().notice, t.lostUntold, t.stale, len(t.wrong))
 }
 

@@ -57,10 +57,15 @@ func New(target string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening for the proxy: %w", err)
 	}
+	return On(ln, target), nil
+}
+
+// On is New with a listener that is there: in another network, perhaps.
+func On(ln net.Listener, target string) *Proxy {
 	p := &Proxy{target: target, ln: ln, links: map[*link]bool{}}
 	p.changed = sync.NewCond(&p.mu)
 	go p.accept()
-	return p, nil
+	return p
 }
 
 // Addr is where clients dial, "host:port".

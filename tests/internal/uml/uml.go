@@ -80,7 +80,7 @@ func Run(t testing.TB, g Guest) *Result {
 
 // Running is a guest that was started.
 type Running struct {
-	t       testing.TB
+	logf    func(format string, args ...any)
 	work    string
 	start   time.Time
 	cmd     *exec.Cmd
@@ -93,11 +93,22 @@ type Running struct {
 func Start(t testing.TB, g Guest) *Running {
 	t.Helper()
 	Need(t)
-	r := &Running{t: t, work: t.TempDir(), start: time.Now()}
-	write(t, filepath.Join(r.work, "lib"), shcheck.Library+guestLibrary)
-	write(t, filepath.Join(r.work, "script"), g.Script)
-	write(t, filepath.Join(r.work, "init"), g.init(r.work))
+	r, err := Boot(t.TempDir(), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.logf = t.Logf
+	return r
+}
 
+// Boot is Start for programs, with a directory of the guest's own. Power must follow.
+func Boot(work string, g Guest) (*Running, error) {
+	r := &Running{work: work, start: time.Now(), logf: func(string, ...any) {}}
+	for name, text := range map[string]string{"lib": shcheck.Library + guestLibrary, "script": g.Script, "init": g.init(r.work)} {
+		if err := os.WriteFile(filepath.Join(r.work, name), []byte(text), 0o755); err != nil {
+			return nil, fmt.Errorf("starting a guest: %w", err)
+		}
+	}
 	limit := g.Limit
 	if limit == 0 {
 		limit = 5 * time.Minute
@@ -112,9 +123,10 @@ func Start(t testing.TB, g Guest) *Running {
 	r.cmd.WaitDelay = 5 * time.Second
 	// The thread that starts a process must live as long, for Pdeathsig is about it.
 	if err := r.cmd.Start(); err != nil {
-		t.Fatalf("starting a guest: %v", err)
+		r.cancel()
+		return nil, fmt.Errorf("starting a guest: %w", err)
 	}
-	return r
+	return r, nil
 }
 
 // kill ends the guest's processes, which are a group of their own.
@@ -132,7 +144,6 @@ func (r *Running) Ended() bool { return read(filepath.Join(r.work, "rc")) != "" 
 
 // Wait returns when the guest has ended.
 func (r *Running) Wait() *Result {
-	r.t.Helper()
 	defer r.cancel()
 	runErr := r.cmd.Wait()
 	_ = r.kill()
@@ -143,7 +154,7 @@ func (r *Running) Wait() *Result {
 	}
 	res.Checks = shcheck.Read(r.work)
 	if res.Code < 0 && !r.killed {
-		r.t.Logf("the guest did not finish (%v)\n--- output\n%s\n--- console\n%s", runErr, res.Output, res.Console)
+		r.logf("the guest did not finish (%v)\n--- output\n%s\n--- console\n%s", runErr, res.Output, res.Console)
 	}
 	return res
 }
@@ -200,13 +211,6 @@ sleep 10
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-func write(t testing.TB, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func read(name string) string {
 	b, err := os.ReadFile(name)
