@@ -1,16 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
-
-	"echo9/internal/wire"
-	"echo9/tests/internal/faultproxy"
 )
 
 // injection is a kind of fault.
@@ -61,7 +57,7 @@ var injections = []injection{
 		t.pause(1.6)
 		t.guest.proxy.Block(false, false)
 	}},
-	{"at-message", 20, func(t *torture, i int) { t.trap(i) }},
+	{atMessage, 20, func(t *torture, i int) { t.trap(i) }},
 }
 
 // fault injects one.
@@ -82,13 +78,15 @@ func (t *torture) fault() {
 	}
 	called := in.name
 	if _, ok := t.links[i].(*network); ok {
-		if in.name == "at-message" {
+		if in.name == atMessage {
 			i = 0
 		} else if by := byLink[in.name]; by != "" {
 			called = by
 		}
 	}
-	t.noteFault(called)
+	if called != atMessage { // which it counts itself, when the message came
+		t.noteFault(called)
+	}
 	t.o.logf("%s %d", called, i)
 	in.do(t, i)
 }
@@ -131,11 +129,15 @@ func (t *torture) killClient(i int) {
 }
 
 func (t *torture) killOnly(i int) {
-	c := t.clients[i].Load()
+	t.clients[i].Load().strike()
+	t.clients[i].Load().bury()
+}
+
+// strike kills.
+func (c *client) strike() {
 	c.died = time.Now()
 	c.dead.Store(true)
 	c.proc.signal(syscall.SIGKILL)
-	c.bury()
 }
 
 func (t *torture) again(i int) {
@@ -182,63 +184,6 @@ func (t *torture) fill() {
 	t.pause(1)
 	_ = os.Remove(name)
 	time.AfterFunc(t.o.bounds().full, func() { t.filled.Store(false) })
-}
-
-// messages are those at which something may happen.
-var messages = []uint8{
-	wire.TypeTsession, wire.TypeTsession + 1, wire.TypeTgrant, wire.TypeTgrant + 1, wire.TypeTrecall, wire.TypeTrecall + 1,
-	wire.TypeTreturn, wire.TypeTreturn + 1, wire.TypeTcommit, wire.TypeTcommit + 1, wire.TypeTrenew, wire.TypeTrenew + 1,
-}
-
-// trap has something happen before or after a message of client i.
-func (t *torture) trap(i int) {
-	sprung := make(chan struct{})
-	what, after, typ := t.rng.IntN(4), t.rng.IntN(2) == 0, messages[t.rng.IntN(len(messages))]
-	if t.leftOut([...]string{"cut", "cut", "kill-server", "kill-client"}[what]) {
-		what = 0
-	}
-	p := t.links[i]
-	p.Arm(&faultproxy.Trap{Type: typ, N: 1 + t.rng.IntN(3), After: after, Do: func() {
-		switch what {
-		case 0, 1:
-			p.Cut()
-		case 2:
-			t.server.signal(syscall.SIGKILL)
-		case 3:
-			c := t.clients[i].Load()
-			c.died = time.Now()
-			c.dead.Store(true)
-			c.proc.signal(syscall.SIGKILL)
-		}
-		close(sprung)
-	}})
-	if typ == wire.TypeTsession || typ == wire.TypeTsession+1 {
-		p.Cut()
-	}
-	select {
-	case <-sprung:
-	case <-time.After(time.Second):
-		p.Arm(nil)
-		select {
-		case <-sprung:
-		default:
-			return
-		}
-	}
-	t.noteFault(fmt.Sprintf("%s-%s", map[bool]string{false: "before", true: "after"}[after], names[typ]))
-	switch what {
-	case 2:
-		t.killServer()
-	case 3:
-		t.clients[i].Load().bury()
-		t.again(i)
-	}
-}
-
-var names = map[uint8]string{
-	wire.TypeTsession: "Tsession", wire.TypeTsession + 1: "Rsession", wire.TypeTgrant: "Tgrant", wire.TypeTgrant + 1: "Rgrant",
-	wire.TypeTrecall: "Trecall", wire.TypeTrecall + 1: "Rrecall", wire.TypeTreturn: "Treturn", wire.TypeTreturn + 1: "Rreturn",
-	wire.TypeTcommit: "Tcommit", wire.TypeTcommit + 1: "Rcommit", wire.TypeTrenew: "Trenew", wire.TypeTrenew + 1: "Rrenew",
 }
 
 // heal ends what may still be wrong.

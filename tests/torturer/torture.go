@@ -65,6 +65,7 @@ type torture struct {
 	mu sync.Mutex // guards what follows
 	counts
 	faults map[string]int
+	points map[string]int // of the protocol, at which there were some of them
 	lost   []lostUpdate
 	wrong  []string
 }
@@ -100,7 +101,7 @@ func (t *torture) lose(l []lostUpdate) {
 
 // prepare makes the tree and starts everything.
 func prepare(o options) (*torture, error) {
-	t := &torture{o: o, rng: rand.New(rand.NewPCG(o.seed, 9)), export: o.export, done: make(chan struct{}), faults: map[string]int{}}
+	t := &torture{o: o, rng: rand.New(rand.NewPCG(o.seed, 9)), export: o.export, done: make(chan struct{}), faults: map[string]int{}, points: map[string]int{}}
 	if t.export == "" {
 		t.export = filepath.Join(o.dir, "export")
 	}
@@ -332,9 +333,9 @@ func (t *torture) summary() string {
 		}
 	}
 	return fmt.Sprintf("operations %d (%d acknowledged by fsync, %d looks, and %d of another kernel, which met %d ends of its connection; %d met a dead daemon or server, %d a full disk, %d a loss, %d a file that was just replaced); "+
-		"under a file lock %d increments and %d appends (%d met a lock that was lost and said so; %d increments count though nobody was told); faults %d %v; "+
+		"under a file lock %d increments and %d appends (%d met a lock that was lost and said so; %d increments count though nobody was told); faults %d %v, of which %d at %d of the %d points of the protocol %v; "+
 		"acknowledged or seen, and lost %d; two holders of a lock %d; of what was only done, losses reported %d by mounts, %d by servers, %d within the last %v of a client killed without a journal; losses not reported %d; stale reads %d; violations %d",
-		t.ops, t.synced, t.reads, t.guestLooks, t.guestCut, t.cutOff, t.full, t.told, t.replaced, t.increments, t.appends, t.unlocked, t.doubtful, total(t.faults), t.faults,
+		t.ops, t.synced, t.reads, t.guestLooks, t.guestCut, t.cutOff, t.full, t.told, t.replaced, t.increments, t.appends, t.unlocked, t.doubtful, total(t.faults), t.faults, total(t.points), len(t.points), allPoints, t.points,
 		lost, holders, t.lostTold, t.lostDied, t.lostAtOnce, t.o.bounds().notice, t.lostUntold, t.stale, len(t.wrong))
 }
 
