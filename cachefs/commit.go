@@ -36,7 +36,9 @@ type committing struct {
 	progress chan struct{} // closed and replaced when a cut is done, whatever became of it
 	// suspects are the objects that a loss made doubtful; true: those above have forgotten them.
 	suspects map[*node]bool
-	waiters  map[uint64]*error // operations whose caller wants to know what becomes of them
+	// untold are the objects of which something was lost that nobody was told of yet, and in what they lay then.
+	untold  map[*node][]uint64
+	waiters map[uint64]*error // operations whose caller wants to know what becomes of them
 	// queued are the writers who wait for room.
 	queued map[*queued]bool
 	// copying is how many bytes pending operations copy at the server.
@@ -48,6 +50,7 @@ type committing struct {
 func (c *committing) init() {
 	c.progress = make(chan struct{})
 	c.suspects = make(map[*node]bool)
+	c.untold = make(map[*node][]uint64)
 	c.waiters = make(map[uint64]*error)
 	c.queued = make(map[*queued]bool)
 }

@@ -68,7 +68,8 @@ func (h *file) check() error {
 
 // tell notes that the user of the file is told of all that was lost so far. Called with fs.mu held.
 func (h *file) tell() {
-	h.reportedSeen, h.n.told = h.n.reported, h.n.reported
+	h.n.tell()
+	h.reportedSeen = h.n.reported
 }
 
 // ReadAt reads at most len(p) bytes.

@@ -109,7 +109,7 @@ func (f *FS) drop(seqs []uint64, why loss, quiet bool) {
 		if !quiet {
 			for _, dir := range []uint64{op.Dir, op.Dir2} {
 				if n := f.nodes[dir]; n != nil && dir != order.DirMove {
-					n.reported++
+					n.report()
 				}
 			}
 		}
@@ -164,9 +164,63 @@ func (f *FS) mourn(n *node, op *order.Op, quiet bool) {
 	default:
 		if !quiet {
 			n.lost++
-			n.reported++
+			n.report()
 		}
 	}
+}
+
+// report notes that something was lost that somebody is to be told of. Where the object lies is soon forgotten, with all
+// else that is known of it. Called with f.mu held.
+func (n *node) report() {
+	n.reported++
+	places := n.fs.untold[n]
+	for _, dir := range n.fs.parentsOf(n.id) {
+		if !slices.Contains(places, dir) {
+			places = append(places, dir)
+		}
+	}
+	n.fs.untold[n] = places
+}
+
+// halfMade tells with EIO, once, that what is about to get another name is not what its maker left, when nobody was told of that
+// yet: something was lost of an object, or of what lies below it. Else a file that is written, closed and then renamed into
+// place would be put there without its content. Called with f.mu held.
+func (f *FS) halfMade(objs ...*node) error {
+	var err error
+	for n := range f.untold {
+		moved := func(o *node) bool { return n == o || o.ents != nil && f.liesBelow(n.id, o.id) }
+		if n.gone || f.opt.Mutant == mutantPublish || !slices.ContainsFunc(objs, moved) {
+			continue
+		}
+		n.tell()
+		err = syscall.EIO
+	}
+	return err
+}
+
+// tell notes that somebody is told of all that was lost of n so far. Called with f.mu held.
+func (n *node) tell() {
+	n.told = n.reported
+	delete(n.fs.untold, n)
+}
+
+// liesBelow says whether an object has a name somewhere below a directory, or had when something of it was lost, as far as is known. Called with f.mu held.
+func (f *FS) liesBelow(id, dir uint64) bool {
+	seen := map[uint64]bool{}
+	var climb func(id uint64) bool
+	climb = func(id uint64) bool {
+		return slices.ContainsFunc(slices.Concat(f.parentsOf(id), f.untold[f.nodes[id]]), func(up uint64) bool {
+			if up == dir {
+				return true
+			}
+			if up == order.Somewhere || seen[up] {
+				return false
+			}
+			seen[up] = true
+			return climb(up)
+		})
+	}
+	return climb(id)
 }
 
 // suspect marks an object whose cached state includes what was lost: it is not used

@@ -289,6 +289,9 @@ func (n *node) Link(ctx context.Context, cred *p9srv.Cred, target p9srv.Object, 
 		case c.attr.Nlink >= maxLinks:
 			return syscall.EMLINK
 		}
+		if err := f.halfMade(c); err != nil {
+			return err
+		}
 		if err := t.room(0, c.id, n.id); err != nil {
 			return err
 		}

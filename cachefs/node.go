@@ -96,6 +96,7 @@ func (fs *FS) nodeFor(qid wire.QID) *node {
 		n.forget()
 		fs.idle.remove(n)
 		delete(fs.nodes, n.id)
+		delete(fs.untold, n)
 		n = nil
 	}
 	if n == nil {
@@ -159,7 +160,8 @@ func (n *node) unref() {
 
 // reap forgets a node that has nothing worth keeping. Called with fs.mu held.
 func (fs *FS) reap(n *node) {
-	if n.refs > 0 || n.suspect || n == fs.root || n.told != n.reported && !n.gone || fs.holder.Mode(n.id) != tokens.None && !n.gone || fs.pendingOn(n) > 0 {
+	_, untold := fs.untold[n]
+	if n.refs > 0 || n.suspect || n == fs.root || untold && !n.gone || fs.holder.Mode(n.id) != tokens.None && !n.gone || fs.pendingOn(n) > 0 {
 		return
 	}
 	fs.idle.remove(n)
@@ -168,6 +170,7 @@ func (fs *FS) reap(n *node) {
 	}
 	n.forget()
 	delete(fs.nodes, n.id)
+	delete(fs.untold, n)
 }
 
 // forget drops all that is cached of n: its token is gone, or what is known is not to be trusted.

@@ -50,6 +50,13 @@ func (n *node) Rename(ctx context.Context, cred *p9srv.Cred, oldName string, to 
 		if err := m.noLoop(t); err != nil {
 			return err
 		}
+		moved := []*node{m.src}
+		if m.exchange {
+			moved = append(moved, m.dst)
+		}
+		if err := f.halfMade(moved...); err != nil {
+			return err
+		}
 		if err := t.room(0, m.touched()...); err != nil {
 			return err
 		}

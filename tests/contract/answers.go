@@ -141,8 +141,23 @@ func doLink(h *history, n int, s step) answer {
 	if len(errs) > 0 {
 		return failing(errs)
 	}
+	if h.halfMade(s, f.i.id) {
+		return answer{or: faults{syscall.EIO}, stat: -1}
+	}
 	h.update(n, s, &effect{verb: "link", id: f.i.id, dir: to.dir.id, name: to.base})
 	return done("")
+}
+
+// halfMade says that a rename or a link of these objects was not done, since something was lost of one and nobody told yet.
+func (h *history) halfMade(s step, ids ...int) bool {
+	m := h.members[s.client]
+	if !s.eio || !slices.ContainsFunc(ids, func(id int) bool { return m.untold[id] }) {
+		return false
+	}
+	for _, id := range ids {
+		delete(m.untold, id)
+	}
+	return true
 }
 
 func doUnlink(h *history, n int, s step) answer {
@@ -216,6 +231,13 @@ func doRename(h *history, n int, s step) answer {
 	}
 	if len(errs) > 0 {
 		return failing(errs)
+	}
+	moved := append(h.now.under(src.id), src.id)
+	if exchange && dst != nil {
+		moved = append(append(moved, h.now.under(dst.id)...), dst.id)
+	}
+	if h.halfMade(s, moved...) {
+		return answer{or: faults{syscall.EIO}, stat: -1}
 	}
 	e := &effect{verb: "rename", id: src.id, dir: f.dir.id, name: f.base, dir2: to.dir.id, name2: to.base, replaced: -1, exchange: exchange}
 	if dst != nil {

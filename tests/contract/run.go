@@ -141,6 +141,7 @@ func (r *run) step(n int, s step) error {
 			return err
 		}
 	}
+	s.eio = errors.Is(out.err, syscall.EIO)
 	before := r.h.issued
 	want := r.h.do(n, s)
 	r.updates += r.h.issued - before

@@ -30,6 +30,7 @@ type step struct {
 	uid    uint32
 	verb   string
 	args   []string
+	eio    bool // it was answered EIO
 }
 
 func (s step) String() string {
