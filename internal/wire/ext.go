@@ -4,7 +4,7 @@ import "echo9/internal/cut"
 
 // ExtVersion is the version string that negotiates the extension. The number is
 // raised with every change of a message until durable cuts and faults have landed.
-const ExtVersion = "9P2000.L.echo9.1"
+const ExtVersion = "9P2000.L.echo9.2"
 
 // Types of the extension's messages. 124–135 and 228–255 are taken by others.
 const (
