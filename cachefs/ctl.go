@@ -259,7 +259,7 @@ func (h *ctlHandle) Allocate(context.Context, uint32, uint64, uint64) error {
 }
 
 // command does what was written to ctl: "sync", "barrier PATH", "barrier" (of all that was done so far), "drop"
-// (give back what is cached and not in use).
+// (give back what is cached and not in use), "giveup" (see GiveUp).
 func (f *FS) command(ctx context.Context, line string) error {
 	verb, arg, _ := strings.Cut(line, " ")
 	switch verb {
@@ -274,6 +274,9 @@ func (f *FS) command(ctx context.Context, line string) error {
 		return f.BarrierAt(ctx, arg)
 	case "drop":
 		return f.Drop(ctx)
+	case "giveup":
+		f.GiveUp()
+		return nil
 	}
 	return syscall.EINVAL
 }

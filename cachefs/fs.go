@@ -32,6 +32,8 @@ type FS struct {
 	kick    chan struct{} // wakes the committer
 	renew   chan struct{} // wakes the keeper of the link
 	ended   chan struct{} // closed when dead is set
+	givenUp chan struct{} // closed by giveUp
+	giveUp  func()
 	workers sync.WaitGroup
 
 	mu     sync.Mutex // the one mutex: guards all below, and the nodes
@@ -128,11 +130,12 @@ func OpenConn(ctx context.Context, conn *p9client.Conn, o Options) (*FS, error) 
 func newFS(conn *p9client.Conn, o Options) *FS {
 	fs := &FS{
 		opt: o.withDefaults(), conn: conn,
-		kick: make(chan struct{}, 1), renew: make(chan struct{}, 1), ended: make(chan struct{}),
+		kick: make(chan struct{}, 1), renew: make(chan struct{}, 1), ended: make(chan struct{}), givenUp: make(chan struct{}),
 		leaseCh: make(chan struct{}), idsCh: make(chan struct{}), upCh: make(chan struct{}), space: space{ch: make(chan struct{})},
 		holder: tokens.NewHolder(int64(leaseMargin)), nodes: make(map[uint64]*node), lru: newChunkList(),
 		revoking: make(map[uint64]int), questions: make(map[tokens.ReqID]question), lockers: make(map[*node]bool),
 	}
+	fs.giveUp = sync.OnceFunc(func() { close(fs.givenUp) })
 	fs.opt.Clock = boottime.Forward(fs.opt.Clock)
 	fs.log = order.New(fs.opt.Order)
 	if fs.opt.Mutant == mutantWrongOrder {

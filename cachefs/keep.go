@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"echo9/cachefs/order"
@@ -204,7 +205,7 @@ func (f *FS) keepRest() {
 	}
 	if len(ops) > 0 {
 		f.stats.lost += len(ops)
-		f.keep(ops, loss{cause: cause, reason: f.dead.Error(), sent: sent})
+		f.keep(ops, loss{cause: cause, reason: strings.TrimSuffix(f.dead.Error(), ": "+syscall.EIO.Error()), sent: sent})
 	}
 }
 

@@ -3,6 +3,7 @@ package cachefs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -292,6 +293,20 @@ func (f *FS) report(ctx context.Context) error {
 	f.unreported = 0
 	return fmt.Errorf("%d updates were lost: %w", n, syscall.EIO)
 }
+
+var errGivenUp = errors.New("nobody waits for the server any longer")
+
+// GiveUp ends everything without the server: what it has not is in the spool, if there is one, when Close returns, or stays
+// in the backlog; all that is tried afterwards fails with EIO. The session ends with its lease.
+func (f *FS) GiveUp() {
+	if f.plain == nil {
+		f.giveUp()
+		f.fail(errGivenUp)
+	}
+}
+
+// GivenUp is closed by GiveUp.
+func (f *FS) GivenUp() <-chan struct{} { return f.givenUp }
 
 // Close waits until everything is at the server and ends the session; when ctx ends first, what is
 // pending is lost. The FS must not be used afterwards.

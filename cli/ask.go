@@ -48,10 +48,15 @@ func (r mountRecord) ask(ctx context.Context, name string) ([]byte, error) {
 	defer cancel()
 	tree, err := p9client.Dial(ctx, r.Socket, p9client.Options{})
 	if err != nil {
-		return nil, fmt.Errorf("process %d, which serves %s: %w", r.PID, r.Mountpoint, err)
+		return nil, r.failed(err)
 	}
 	text, err := readWhole(ctx, tree, name)
 	return text, errors.Join(err, tree.Close())
+}
+
+// failed says whose failure err is.
+func (r mountRecord) failed(err error) error {
+	return fmt.Errorf("process %d, which serves %s: %w", r.PID, r.Mountpoint, err)
 }
 
 // read reads a file of the mount's .echo9: from the process that serves it, if that can be asked, else through the mount.

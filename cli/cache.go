@@ -67,14 +67,19 @@ func cacheServe(c *cli.Context, addr string) error {
 		cfg.Logf = say
 	}
 	server := p9srv.New(cfg)
+	late, done := b.givingUp()
+	defer done()
 	l := &listenersOf{addrs: addrs, users: users}
 	head := fmt.Sprintf("%s, %s\n", addr, b.kind())
 	err = l.serve(c, server, head, nil)
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	if n, _ := b.pending(); n > 0 {
+		say("stopping; a second Ctrl-C gives up what is not at the server")
+	}
+	ctx, cancel := context.WithTimeout(late, shutdownTime)
 	defer cancel()
 	serr := server.Shutdown(ctx)
 	if errors.Is(serr, context.DeadlineExceeded) {
 		serr = server.Close()
 	}
-	return errors.Join(err, serr, b.drain(context.Background(), say))
+	return errors.Join(err, serr, b.drain(late, say))
 }

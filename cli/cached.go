@@ -33,6 +33,7 @@ type cached struct {
 	p9srv.Backend
 	cache *cachefs.FS    // nil: uncached
 	tree  *p9client.Tree // nil: cached
+	kept  string         // where what is given up is
 }
 
 // cacheMutant is set by the linker only, for tests which have to notice that a mechanism is broken.
@@ -108,7 +109,7 @@ func cacheConn(ctx context.Context, conn *p9client.Conn, opt p9client.Options, o
 		if err != nil {
 			return nil, err
 		}
-		return &cached{Backend: fs, cache: fs}, nil
+		return &cached{Backend: fs, cache: fs, kept: keptWhere(&o)}, nil
 	}
 	tree, err := p9client.Attach(ctx, conn, opt)
 	if err != nil {
@@ -152,7 +153,7 @@ func (b *cached) pending() (updates int, bytes int64) {
 }
 
 // drain sends what is left and closes, and says how it goes when that takes
-// time. When ctx ends first the rest is lost.
+// time. When ctx ends first the rest is given up, and kept.
 func (b *cached) drain(ctx context.Context, say func(string, ...any)) error {
 	if b.cache == nil {
 		return b.tree.Close()
@@ -169,7 +170,7 @@ func (b *cached) drain(ctx context.Context, say func(string, ...any)) error {
 		err = cerr
 	}
 	if left, _ := b.pending(); err != nil && left > 0 {
-		err = errors.Join(err, fmt.Errorf("%d changes did not reach the server", left))
+		err = errors.Join(err, fmt.Errorf("%d changes did not reach the server (%s)", left, b.kept))
 	}
 	return err
 }

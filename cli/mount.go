@@ -96,6 +96,8 @@ const lingerTime = time.Second
 // runMount mounts b, and returns when it is unmounted and all is sent. It closes b, and then calls after.
 func runMount(c *cli.Context, b *cached, mnt, source string, after func() error) (err error) {
 	say := logger(c.App.ErrWriter)
+	late, done := b.givingUp()
+	defer done()
 	logf := func(string, ...any) {}
 	if c.Bool("verbose") {
 		logf = say
@@ -104,7 +106,7 @@ func runMount(c *cli.Context, b *cached, mnt, source string, after func() error)
 		AllowOther: c.Bool("allow-other"), ReadOnly: c.Bool("ro"), NonEmpty: c.Bool("nonempty"), FsName: source, Logf: logf,
 	})
 	if err != nil {
-		return errors.Join(mountError(err), b.drain(context.Background(), say), after())
+		return errors.Join(mountError(err), b.drain(late, say), after())
 	}
 	record := mountRecord{PID: os.Getpid(), Mountpoint: m.Path(), Server: source, Cached: b.cache != nil, Started: time.Now()}
 	socket, stop, err := answers(b, m.Path())
@@ -115,25 +117,27 @@ func runMount(c *cli.Context, b *cached, mnt, source string, after func() error)
 	defer stop()
 	unregister, err := register(record)
 	if err != nil {
-		return errors.Join(err, m.Unmount(context.Background()), b.drain(context.Background(), say), after())
+		return errors.Join(err, m.Unmount(context.Background()), b.drain(late, say), after())
 	}
 	defer unregister()
 	ready(c, fmt.Sprintf("%s is mounted on %s, %s\nunmount with: echo9 umount %s\n", source, m.Path(), b.kind(), m.Path()))
 
-	stopped := false
 	select {
 	case <-m.Done():
+		if n, bytes := b.pending(); n > 0 {
+			say("%s was unmounted; %d changes (%sB) are still to be sent, going on until they are (Ctrl-C twice gives them up)", m.Path(), n, byteCount(uint64(bytes)))
+		}
+	case <-b.givenUp():
+		if err := stopMount(m, b, say); err != nil {
+			say("%v", err)
+		}
 	case <-c.Context.Done():
-		stopped = true
 		say("unmounting %s; a second Ctrl-C gives up what is not at the server", m.Path())
 		if err := stopMount(m, b, say); err != nil {
 			say("%v", err)
 		}
 	}
-	if n, bytes := b.pending(); n > 0 && !stopped {
-		say("%s was unmounted; %d changes (%sB) are still to be sent, going on until they are", m.Path(), n, byteCount(uint64(bytes)))
-	}
-	err = b.drain(context.Background(), say)
+	err = b.drain(late, say)
 	if err == nil && c.Bool("verbose") {
 		say("everything is at the server")
 	}
@@ -145,7 +149,7 @@ func runMount(c *cli.Context, b *cached, mnt, source string, after func() error)
 func stopMount(m *fusefs.Mounted, b *cached, say func(string, ...any)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	if err := b.sync(ctx); err != nil && ctx.Err() == nil {
+	if err := b.sync(ctx); err != nil && ctx.Err() == nil && !b.isGivenUp() {
 		say("%v", err)
 	}
 	err := m.Unmount(ctx)

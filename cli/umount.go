@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -12,9 +13,14 @@ func umountCommand() *cli.Command {
 	return &cli.Command{
 		Name: "umount", ArgsUsage: "MNT", Usage: "send everything to the server, unmount, wait for the daemon's end",
 		Category: "Server and mounts", HideHelpCommand: true,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "give-up", Usage: "do not wait for the server: what it has not is given up, and kept (echo9 lost, or the journal)"},
+		},
 		Description: `   echo9 umount /mnt/src
+   echo9 umount --give-up /mnt/src   the server is gone for good
 
-When it returns with 0, all that was done is at the server.`,
+When it returns with 0, all that was done is at the server. It waits for a server
+that is away; a Ctrl-C ends that wait, and leaves the mount as it is.`,
 		Action: func(c *cli.Context) error {
 			if err := checkOperands(c, 1, 1); err != nil {
 				return err
@@ -24,20 +30,46 @@ When it returns with 0, all that was done is at the server.`,
 			if err != nil {
 				return err
 			}
-			var serr error
-			if m.mounted {
-				// What is lost is lost, mounted or not: report it, and go on.
-				if serr = m.sync(c.Context); c.Context.Err() != nil {
-					return c.Context.Err()
-				}
-				if errors.Is(serr, syscall.ENOTCONN) {
-					serr = fmt.Errorf("umount %s: the process that served it had died; the mount is taken away, but whether all that was done is at the server nobody knows here (echo9 status ADDR tells)", m.path)
-				}
-				if err := m.unmount(); err != nil {
-					return errors.Join(serr, err)
-				}
+			if c.Bool("give-up") {
+				return m.unmountNow(c)
 			}
-			return errors.Join(serr, m.waitExit(c.Context))
+			lost, err := m.unmountSent(c.Context)
+			if err != nil {
+				return errors.Join(lost, err)
+			}
+			return errors.Join(lost, m.waitExit(c.Context))
 		},
 	}
+}
+
+// unmountSent sends everything and unmounts. What is lost is lost, mounted or not: it is told, and that is no failure.
+func (m *mountCtl) unmountSent(ctx context.Context) (lost, err error) {
+	if !m.mounted {
+		return nil, nil
+	}
+	if lost = m.sync(ctx); ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if errors.Is(lost, syscall.ENOTCONN) {
+		lost = fmt.Errorf("umount %s: the process that served it had died; the mount is taken away, but whether all that was done is at the server nobody knows here (echo9 status ADDR tells)", m.path)
+	}
+	return lost, m.unmount()
+}
+
+// unmountNow unmounts without the server.
+func (m *mountCtl) unmountNow(c *cli.Context) error {
+	s, _, err := m.status(c.Context)
+	if err != nil {
+		s = nil // it may have died
+	}
+	if err := m.giveUp(c.Context); err != nil {
+		return err
+	}
+	if err := m.waitExit(c.Context); err != nil {
+		return err
+	}
+	if s != nil && s.Pending > 0 {
+		return fmt.Errorf("umount %s: %d changes are not at the server (echo9 lost list shows what is kept of them; what is in a journal is sent when the mount is made again)", m.path, s.Pending)
+	}
+	return nil
 }
