@@ -304,16 +304,6 @@ func (h *Holder) Forget(id ID) {
 	}
 }
 
-// Disconnected: the connection is gone: what was asked will not be answered. Tokens stay while the lease
-// lasts, and so do grants that nobody claimed yet.
-func (h *Holder) Disconnected() {
-	for req, a := range h.reqs {
-		if !a.granted {
-			delete(h.reqs, req)
-		}
-	}
-}
-
 // Lost: Rsession said that only left is left of id. Operations that need more
 // are the shell's to discard, after it looked at the last applied cut; pinned ones fail in Claim and Good.
 func (h *Holder) Lost(id ID, left Mode) {

@@ -275,19 +275,23 @@ func TestDropped(t *testing.T) {
 	h.Granted(0, 1, []Token{{objX, 1, Write}})
 	h.Ask(2, set("w:Y"))
 	h.Granted(0, 2, []Token{{objY, 2, Write}})
-	h.Ask(3, set("w:Z"))
-	h.Disconnected()
+
 	h.Recalled(Recall{ID: objX, Gen: 1})
 	h.Recalled(Recall{ID: objY, Gen: 2})
 	expect(t, "no pin", outs(h), "relinquish X>-")
 	h.Drop(2)
-	expect(t, "a claimable grant survives the connection until it is dropped", outs(h), "relinquish Y>-")
-	if _, ok := h.Claim(0, 3); ok {
-		t.Error("a request of the old connection is claimed")
+	expect(t, "a claimable grant lasts until it is dropped", outs(h), "relinquish Y>-")
+	// A request is asked again on the next connection: its answer is the same request's.
+	h.Ask(3, set("w:Z"))
+	h.Lost(objY, None)
+	h.Granted(0, 3, []Token{{objZ, 3, Write}})
+	if _, ok := h.Claim(0, 3); !ok {
+		t.Error("what was asked again cannot be claimed")
 	}
+	h.Unpin(set("w:Z"))
 	// A server that grants a set in part.
 	h.Ask(4, set("w:Z r:D"))
-	h.Granted(0, 4, []Token{{objZ, 3, Write}, {}})
+	h.Granted(0, 4, []Token{{objZ, 4, Write}, {}})
 	if _, ok := h.Claim(0, 4); ok {
 		t.Error("half a set is claimed")
 	}

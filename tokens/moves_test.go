@@ -361,10 +361,7 @@ func (w *world) reconnect(i int) {
 	c := &w.c[i]
 	c.c2s, c.s2c = nil, nil
 	c.resume, c.reclaims, c.renewed = false, false, false
-	c.h.Disconnected()
-	if c.state == waiting || c.state == fetches {
-		c.state, c.use = idle, nil
-	}
+	c.again = c.state == waiting // asked again, under the same request, when Rsession came
 	w.tsession(i)
 }
 

@@ -43,7 +43,7 @@ var rules = []rule{
 	},
 	{
 		name: "07-generation-at-install", off: func(sc *scenario) { sc.off.genInstall = true },
-		world: scenario{progs: []string{"w:X", "w:X"}, fetch: true, ends: 1, large: true},
+		world: scenario{progs: []string{"w:X", "w:X"}, fetch: true, ends: 1, seldom: true},
 	},
 	{
 		name: "08-succession", off: func(sc *scenario) { sc.off.succession = true },
@@ -87,7 +87,7 @@ var rules = []rule{
 	},
 	{
 		name: "13-short-grace", off: func(sc *scenario) { sc.shell.shortGrace = true },
-		world: scenario{progs: []string{"w:X", "w:X"}, crashes: 1},
+		world: scenario{progs: []string{"w:X", "w:X"}, crashes: 1, large: true},
 	},
 	{
 		name: "16-recorded", off: func(sc *scenario) { sc.shell.volatile = true },
@@ -95,7 +95,7 @@ var rules = []rule{
 	},
 	{
 		name: "16-record-first", off: func(sc *scenario) { sc.off.recordFirst = true },
-		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X", "r:X"}, ends: 1, crashes: 1, slowly: true},
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X", "r:X"}, ends: 1, crashes: 1, slowly: true, seldom: true},
 	},
 	{
 		name: "16-tell-lost", off: func(sc *scenario) { sc.off.tellLost = true },
@@ -115,15 +115,15 @@ var rules = []rule{
 	},
 	{
 		name: "19-answer-always", off: func(sc *scenario) { sc.off.answerAlways = true },
-		world: scenario{progs: []string{"w:X w:Y", "w:X"}, breaks: 1, returns: 1},
+		world: scenario{progs: []string{"w:X w:Y", "w:X"}, breaks: 1, returns: 1, large: true},
 	},
 	{
 		name: "20-serve-unreclaimed", off: func(sc *scenario) { sc.off.serveUnreclaimed = true },
-		world: scenario{progs: []string{"w:X", "w:X"}, crashes: 1},
+		world: scenario{progs: []string{"w:X", "w:X"}, crashes: 1, large: true},
 	},
 	{
 		name: "21-await-all", off: func(sc *scenario) { sc.off.awaitAll = true },
-		world: scenario{progs: []string{"w:X", ""}, plain: []string{"r:X"}, crashes: 1},
+		world: scenario{progs: []string{"w:X", ""}, plain: []string{"r:X"}, crashes: 1, large: true},
 	},
 	{
 		name: "21-only-reclaims", off: func(sc *scenario) { sc.off.graceWait = true },
@@ -131,15 +131,15 @@ var rules = []rule{
 	},
 	{
 		name: "22-missed", off: func(sc *scenario) { sc.off.missedEarlier = true },
-		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2},
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2, large: true},
 	},
 	{
 		name: "22-done-alone", off: func(sc *scenario) { sc.shell.doneAlone = true },
-		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2},
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2, large: true},
 	},
 	{
 		name: "22-done-recorded", off: func(sc *scenario) { sc.shell.doneVolatile = true },
-		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2},
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 2, large: true},
 	},
 	{
 		name: "23-late-conflict", off: func(sc *scenario) { sc.off.lateConflict = true },
@@ -159,7 +159,7 @@ var rules = []rule{
 	},
 	{
 		name: "25-forgotten-first", off: func(sc *scenario) { sc.off.forgetFirst = true },
-		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, ends: 1, crashes: 1, slowly: true},
+		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, ends: 1, crashes: 1, slowly: true, large: true},
 	},
 	{
 		name: "names-fresh", off: func(sc *scenario) { sc.off.resolveFresh = true },
@@ -167,6 +167,6 @@ var rules = []rule{
 	},
 	{
 		name: "bounded-bypass", off: func(sc *scenario) { sc.off.bypass = true },
-		world: scenario{progs: []string{"r:Y", "w:X"}, plain: []string{"w:X w:Y", "w:X, w:X, w:X, w:X"}, overtakes: 3, bypass: 1, setup: []string{"w:Y"}},
+		world: scenario{progs: []string{"r:Y", "w:X"}, plain: []string{"w:X w:Y", "w:X, w:X, w:X, w:X"}, overtakes: 3, bypass: 1, setup: []string{"w:Y"}, large: true},
 	},
 }

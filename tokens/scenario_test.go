@@ -19,7 +19,7 @@ func (sc *scenario) String() string {
 	v := reflect.ValueOf(*sc)
 	for i := range v.NumField() {
 		f, name := v.Field(i), v.Type().Field(i).Name
-		if f.IsZero() || name == "name" || name == "large" {
+		if f.IsZero() || name == "name" || name == "large" || name == "seldom" {
 			continue
 		}
 		switch f.Kind() {

@@ -21,8 +21,16 @@ func (w *world) begin(i int) {
 		if !o.offer {
 			c.h.Ask(ReqID(c.tag), o.elems)
 		}
-		w.toServer(i, msg{kind: msgAsk, tag: c.tag, op: c.pc, elems: o.elems, offer: o.offer})
+		w.ask(i)
 	}
+}
+
+// ask asks for the set of client i's operation, or asks again: its connection ended before the answer came.
+func (w *world) ask(i int) {
+	c := &w.c[i]
+	o := &w.progs[i][c.pc]
+	c.again = false
+	w.toServer(i, msg{kind: msgAsk, tag: c.tag, op: c.pc, elems: o.elems, offer: o.offer})
 }
 
 func (w *world) byID(o *op) bool {
@@ -228,12 +236,17 @@ func (w *world) receive(i int) {
 		w.resumed(i, mg)
 		if c.h.Reclaiming() {
 			w.nextReclaim(i)
+		} else if c.again {
+			w.ask(i)
 		}
 	case msgReclaimed:
 		w.reclaimed(i, &mg)
 	case msgCompleted:
 		c.h.ReclaimDone()
 		c.resume, c.reclaims, c.epoch = false, false, c.comes
+		if c.again {
+			w.ask(i)
+		}
 	}
 	w.tidyUp(i)
 }
@@ -268,11 +281,6 @@ func (w *world) tsession(i int) {
 	if c.up && !c.resume {
 		w.toServer(i, msg{kind: msgSession})
 		c.resume = true
-		// What was asked will not be answered, or was granted before Rsession.
-		if c.state == waiting {
-			c.h.Drop(ReqID(c.tag))
-			c.state = idle
-		}
 		if c.state == fetches {
 			c.state, c.use = idle, nil
 		}

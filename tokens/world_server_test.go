@@ -102,8 +102,8 @@ func (w *world) step(in Input) {
 		o.Lost = append([]Lost(nil), o.Lost...)
 		outs = append(outs, o)
 	}
-	for _, o := range outs {
-		w.say("server: %s", o.format(&letters))
+	for i := 0; w.talk && i < len(outs); i++ {
+		w.say("server: %s", outs[i].format(&letters))
 	}
 	for _, o := range outs {
 		w.do(o)

@@ -38,6 +38,7 @@ func bound(v uint8) ID {
 type scenario struct {
 	name    string
 	large   bool     // left out under the race detector
+	seldom  bool     // walked with ECHO9_FULL: what goes wrong in it without its rule is found every day
 	progs   []string // of the clients: operations separated by commas
 	plain   []string // of the plain clients
 	setup   []string // what each client begins with: "w:X r:Y"
@@ -191,6 +192,7 @@ type client struct {
 	resume  bool // Tsession is out
 	told    bool // Rsession came, nothing was sent since
 	renewed bool // Trenew is out
+	again   bool // waiting, and nothing is on the way: what it waits for must be asked for again
 	stopped bool
 	dead    bool
 
@@ -421,7 +423,7 @@ func (c *client) write(k *ink) {
 	for _, t := range c.tasks {
 		k.n(int(t.ID), int(t.Keep))
 	}
-	k.flags(c.up, c.live, c.broken, c.resume, c.told, c.renewed, c.stopped, c.dead, c.reclaims)
+	k.flags(c.up, c.live, c.broken, c.resume, c.told, c.renewed, c.stopped, c.dead, c.reclaims, c.again)
 	for _, q := range [...][]msg{c.cuts, c.c2s, c.s2c, c.old} {
 		k.n(len(q))
 		for i := range q {

@@ -44,7 +44,9 @@ type client struct {
 
 	task   *task
 	tag    int
+	asked  []tokens.Elem
 	waits  bool // for its grant
+	again  bool // waits, and nothing is on the way: it must be asked for again
 	gotten bool // granted
 }
 
@@ -70,15 +72,7 @@ func (w *world) dial(c *client) {
 // resume says Tsession on the present connection.
 func (w *world) resume(c *client) {
 	c.online, c.ready, c.resuming = false, false, true
-	w.dropRequest(c)
 	c.conn.toServer(message{kind: msgSession, session: c.session, sent: w.now})
-}
-
-func (w *world) dropRequest(c *client) {
-	if c.waits || c.gotten {
-		c.h.Drop(tokens.ReqID(c.tag))
-		c.waits, c.gotten = false, false
-	}
 }
 
 // notice: the client sees that its connection is gone.
@@ -87,10 +81,7 @@ func (w *world) notice(c *client) {
 	c.conn.broken = true
 	c.former, c.conn = c.conn, nil
 	c.online, c.ready, c.resuming, c.renewing = false, false, false, false
-	if c.waits {
-		w.dropRequest(c)
-	}
-	c.h.Disconnected()
+	c.again = c.waits
 }
 
 func (w *world) toServer(c *client, mg message) {
@@ -133,7 +124,8 @@ func (w *world) receive(c *client) {
 		if mg.tag == 0 && c.online && !c.ready { // a reclaim: the lease was over before
 			w.resume(c)
 		} else if c.waits && mg.tag == c.tag {
-			w.dropRequest(c)
+			c.h.Drop(tokens.ReqID(c.tag))
+			c.waits = false
 		}
 	case msgRecall:
 		for _, r := range mg.recalls {
@@ -300,6 +292,15 @@ func (w *world) ready(c *client) {
 		c.conn.posted++
 		w.toServer(c, message{kind: msgPost})
 	}
+	if c.again {
+		w.ask(c)
+	}
+}
+
+// ask asks for what c waits for, or asks again under the same request: the connection ended before the answer came.
+func (w *world) ask(c *client) {
+	c.again = false
+	w.toServer(c, message{kind: msgAsk, tag: c.tag, elems: c.asked})
 }
 
 // reclaimed takes the answer.

@@ -156,7 +156,8 @@ func (w *world) act(c *client) bool {
 	c.tag = c.tag%1000 + 1
 	c.waits = true
 	c.h.Ask(tokens.ReqID(c.tag), set)
-	w.toServer(c, message{kind: msgAsk, tag: c.tag, elems: set})
+	c.asked = set
+	w.ask(c)
 	return true
 }
 
