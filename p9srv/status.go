@@ -23,6 +23,8 @@ type Status struct {
 	Sessions []SessionStatus `json:"sessions"`
 	// Waiting has the slowest first.
 	Waiting []WaitStatus `json:"waiting"`
+	// More: there are more who wait than are shown.
+	More bool `json:"waiting_more,omitempty"`
 
 	// What has happened since the start.
 	PlainAsked  uint64 `json:"plain_asked"` // operations of plain clients that asked for tokens
@@ -89,7 +91,17 @@ type WantStatus struct {
 }
 
 // Status looks at everything.
-func (a *Authority) Status() Status {
+func (a *Authority) Status() Status { return a.picture(func(*ask) bool { return true }) }
+
+// picture has those of the waiting that are shown.
+func (a *Authority) picture(shown func(*ask) bool) Status {
+	st := a.look(shown)
+	slices.SortFunc(st.Sessions, func(x, y SessionStatus) int { return cmp.Compare(x.ID, y.ID) })
+	return st
+}
+
+// look takes in what there is. What it does under the mutex is bounded by the sessions, not by what they hold.
+func (a *Authority) look(shown func(*ask) bool) Status {
 	st := Status{
 		Epoch: a.cfg.Epoch, Lease: a.cfg.Lease,
 		PlainAsked: a.count.plain.Load(), PlainWaited: a.count.plainWaited.Load(),
@@ -107,46 +119,78 @@ func (a *Authority) Status() Status {
 	if until, awaited, on := a.m.Grace(); on {
 		st.Grace = &GraceStatus{time.Duration(max(0, until-now)), len(awaited)}
 	}
-	held := map[uint64][]tokens.Token{}
+	st.Sessions = make([]SessionStatus, 0, len(a.sessions))
 	for _, s := range a.sessions {
-		held[s.id] = a.m.HeldBy(tokens.SessionID(s.id), nil)
+		has := a.m.Counts(tokens.SessionID(s.id))
 		t := SessionStatus{
 			ID: s.id, Name: s.name, Peer: s.peer.Addr, UID: s.owner(), AnyUser: s.uid == wire.NoUID,
 			Connected: s.conn != nil, Since: time.Duration(now - s.since), Pending: s.pending, Left: time.Duration(max(0, s.until-now)),
 			Expired: a.m.Expired(now, tokens.SessionID(s.id)),
-			Tokens:  len(held[s.id]), Recalls: len(s.posted), Cuts: len(s.cuts) + len(s.committed),
+			Tokens:  has.Tokens, Writes: has.Writes, Recalled: has.Recalled, Recalls: len(s.posted), Cuts: len(s.cuts) + len(s.committed),
 		}
-		for _, h := range held[s.id] {
-			if h.Mode == tokens.Write {
-				t.Writes++
-			}
-			if since, ok := a.m.Recalled(tokens.SessionID(s.id), h.ID); ok {
-				t.Recalled++
-				t.Wanted = max(t.Wanted, time.Duration(now-since))
-			}
+		if has.Recalled > 0 {
+			t.Wanted = time.Duration(now - has.Since)
 		}
 		st.LongestRecall = max(st.LongestRecall, t.Wanted)
 		st.Sessions = append(st.Sessions, t)
 	}
-	slices.SortFunc(st.Sessions, func(x, y SessionStatus) int { return cmp.Compare(x.ID, y.ID) })
-	for _, x := range a.asks {
-		if x.state == askWaiting && len(x.tokens) == 0 {
-			st.Waiting = append(st.Waiting, x.status(now, held))
-		}
-	}
-	slices.SortFunc(st.Waiting, func(x, y WaitStatus) int { return cmp.Compare(y.Since, x.Since) })
+	a.waiting(&st, now, shown)
 	return st
 }
 
-// status tells who has what x waits for.
-func (x *ask) status(now int64, held map[uint64][]tokens.Token) WaitStatus {
-	w := WaitStatus{Who: "a plain client", Since: time.Duration(now - x.since), For: []uint64{}}
+// What one picture has of those who wait, so that it is made in a moment: how many are looked at, how
+// many are shown, with how many elements and sessions that are in the way.
+const (
+	maxLooked = 10_000
+	maxShown  = 200
+	maxWants  = 16
+	maxFor    = 32
+)
+
+// waiting tells of those who wait, the slowest first. Called with a.mu held.
+func (a *Authority) waiting(st *Status, now int64, shown func(*ask) bool) {
+	looked := 0
+	a.m.Waiting(func(id tokens.ReqID) bool {
+		if looked++; looked > maxLooked {
+			st.More = true
+			return false
+		}
+		x := a.asks[id]
+		if x == nil || !shown(x) {
+			return true
+		}
+		if st.More = len(st.Waiting) == maxShown; st.More {
+			return false
+		}
+		w := x.status(now)
+		for _, s := range a.m.InTheWay(id, maxFor, nil) {
+			w.For = append(w.For, uint64(s))
+		}
+		st.Waiting = append(st.Waiting, w)
+		return true
+	})
+}
+
+// session is the session that x is of, or whose connection it came on; 0: of a plain client.
+func (x *ask) session() uint64 {
 	if x.s != nil {
-		w.Session, w.Who = x.s.id, x.s.name
-	} else if r, ok := x.w.(*request); ok {
-		w.Session, w.Who = r.c.sessionID(), r.c.peer.Addr
+		return x.s.id
 	}
-	for _, e := range x.elems {
+	if r, ok := x.w.(*request); ok {
+		return r.c.sessionID()
+	}
+	return 0
+}
+
+// status tells what x waits for.
+func (x *ask) status(now int64) WaitStatus {
+	w := WaitStatus{Session: x.session(), Who: "a plain client", Since: time.Duration(now - x.since), For: []uint64{}}
+	if x.s != nil {
+		w.Who = x.s.name
+	} else if r, ok := x.w.(*request); ok {
+		w.Who = r.c.peer.Addr
+	}
+	for _, e := range x.elems[:min(len(x.elems), maxWants)] {
 		want := WantStatus{Object: e.ID, Name: e.Name, Mode: "read"}
 		if e.Mode == tokens.Write {
 			want.Mode = "write"
@@ -156,14 +200,7 @@ func (x *ask) status(now int64, held map[uint64][]tokens.Token) WaitStatus {
 		if e.Name != "" {
 			w.Names = append(w.Names, e.Name)
 		}
-		for id, toks := range held {
-			i, ok := slices.BinarySearchFunc(toks, e.ID, func(t tokens.Token, id uint64) int { return cmp.Compare(t.ID, id) })
-			if ok && id != w.Session && tokens.Conflict(toks[i].Mode, e.Mode) && !slices.Contains(w.For, id) {
-				w.For = append(w.For, id)
-			}
-		}
 	}
-	slices.Sort(w.For)
 	return w
 }
 
@@ -180,9 +217,16 @@ const maxPaths = 100
 
 // StatusFor is Status as far as the user may see it, with the last events, and the paths of what is waited for.
 func (a *Authority) StatusFor(ctx context.Context, cred *Cred) Status {
-	st := a.Status()
+	all := sees(cred)
+	st := a.picture(func(x *ask) bool {
+		if all {
+			return true
+		}
+		s := a.sessions[x.session()]
+		return s != nil && s.owner() == cred.UID
+	})
 	st.Events = a.events.last(statusEvents, mayKnow(cred))
-	if !sees(cred) {
+	if !all {
 		st.only(cred.UID)
 	}
 	paths, known := a.cfg.Backend.(Pather)

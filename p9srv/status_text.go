@@ -1,7 +1,9 @@
 package p9srv
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +35,9 @@ func (st Status) String() string {
 	}
 	for _, w := range st.Waiting {
 		p("waiting  %s\n", w.line(st.Sessions))
+	}
+	if st.More {
+		p("waiting  more than these\n")
 	}
 	p("so far   %d grants, %d recalls, the longest %s; %d cuts applied, %d refused, %d fenced, %d stale requests; %d leases over, %d tokens taken; %d of %d plain operations waited\n",
 		st.Grants, st.Recalls, short(st.LongestRecall), st.CutsApplied, st.CutsRefused, st.CutsFenced, st.Stale, st.LeasesOver, st.TokensTaken, st.PlainWaited, st.PlainAsked)
@@ -99,10 +104,8 @@ func (w WaitStatus) line(sessions []SessionStatus) string {
 	var holders []string
 	for _, id := range w.For {
 		holder := strconv.FormatUint(id, 10)
-		for _, s := range sessions {
-			if s.ID == id {
-				holder += " (" + quoted(s.Name) + ")"
-			}
+		if i, ok := slices.BinarySearchFunc(sessions, id, func(s SessionStatus, id uint64) int { return cmp.Compare(s.ID, id) }); ok {
+			holder += " (" + quoted(sessions[i].Name) + ")"
 		}
 		holders = append(holders, holder)
 	}

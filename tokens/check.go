@@ -19,7 +19,7 @@ func (m *Manager) Check() error {
 		}
 	}
 	for _, s := range m.sessions {
-		recalls := 0
+		recalls, writes := 0, 0
 		for id := range s.held {
 			h := m.objects[id].holding(s)
 			if h == nil {
@@ -28,6 +28,12 @@ func (m *Manager) Check() error {
 			if h.recalled {
 				recalls++
 			}
+			if h.mode == Write {
+				writes++
+			}
+		}
+		if writes != s.writes {
+			return fmt.Errorf("session %d: %d tokens for writing, counted %d", s.id, writes, s.writes)
 		}
 		if recalls != s.recalls {
 			return fmt.Errorf("session %d: %d recalls, counted %d", s.id, recalls, s.recalls)
@@ -86,7 +92,7 @@ func (m *Manager) checkObject(o *object) error {
 	var all []party
 	for i := range o.holders {
 		h := &o.holders[i]
-		if h.mode == None || h.since[Read] == 0 || (h.since[Write] == 0) == (h.mode == Write) || h.gen < h.since[h.mode] && !m.off.freshGen {
+		if h.mode == None || h.since[Read-1] == 0 || (h.since[Write-1] == 0) == (h.mode == Write) || h.gen < h.since[h.mode-1] && !m.off.freshGen {
 			return fmt.Errorf("session %d: bad holding %+v", h.s.id, *h)
 		}
 		all = append(all, party{h.s, h.mode})
@@ -105,7 +111,7 @@ func (m *Manager) checkObject(o *object) error {
 			writers++
 		}
 	}
-	own := 0
+	own := int32(0)
 	for _, u := range o.own {
 		own += u.n
 	}

@@ -155,7 +155,7 @@ func (m *Manager) write(k *ink) {
 			h := &o.holders[i]
 			k.n(int(h.s.id), int(h.mode), int(h.keep))
 			k.flags(h.recalled, h.toSend)
-			k.gen(h.gen, h.since[Read], h.since[Write])
+			k.gen(h.gen, h.since[Read-1], h.since[Write-1])
 		}
 		k.n(len(o.unsent))
 		for _, g := range o.unsent {
@@ -166,9 +166,9 @@ func (m *Manager) write(k *ink) {
 		for _, r := range o.waiters {
 			k.n(int(r.id))
 		}
-		k.n(o.readers, o.writers, o.busyRead, o.busyWrite, o.recording, len(o.own))
+		k.n(int(o.readers), int(o.writers), int(o.busyRead), int(o.busyWrite), int(o.recording), len(o.own))
 		for _, u := range o.own {
-			k.n(int(u.s.id), u.n)
+			k.n(int(u.s.id), int(u.n))
 		}
 	}
 	for _, id := range sortedIDs(m.sessions) {

@@ -96,7 +96,7 @@ func (m *Manager) keeps(s *session, f Held) bool {
 	if m.off.looseFence {
 		return h.gen == f.Gen
 	}
-	return h.since[f.Mode] <= f.Gen && f.Gen <= m.gen // one to come was never given
+	return h.since[f.Mode-1] <= f.Gen && f.Gen <= m.gen // one to come was never given
 }
 
 // committed: the running cut was applied, or nothing of it was.

@@ -8,37 +8,39 @@ type object struct {
 	unsent  []grant    // granted to sessions, the reply not Sent
 	waiters []*request // in the order of arrival
 
-	readers, writers int      // plain operations that run
-	own              []ownUse // of them, those of sessions' connections
-	busyRead         int      // cuts being applied that read or write it
-	busyWrite        int
-	recording        int // requests for which something of it was taken, and that is not on record yet
+	own    []ownUse // of readers, those of sessions' connections
+	writes uint64   // grants for writing and cuts applied so far: answers about names in it age by that
 
-	writes uint64  // grants for writing and cuts applied so far: answers about names in it age by that
-	dirty  bool    // in Manager.dirty
-	moved  [3]bool // dirty, and those who want it so may be better off
+	// There are many objects: counts are short.
+	readers, writers int32 // plain operations that run
+	busyRead         int32 // cuts being applied that read or write it
+	busyWrite        int32
+	recording        int32 // requests for which something of it was taken, and that is not on record yet
 
 	// Of the waiters, how many there are that
-	listed  [3]int // want it in each mode
-	odd     int    // must always be tried: a Try, an unlink, an answer about a name in it that can age
-	guests  int    // are plain operations of sessions
-	stalled int    // are stalled
-	full    int    // were overtaken as often as may be
-	live    bool   // in Manager.objects
+	listed  [Write]int32 // want it for Read and Write, from 0
+	odd     int32        // must always be tried: a Try, an unlink, an answer about a name in it that can age
+	guests  int32        // are plain operations of sessions
+	stalled int32        // are stalled
+	full    int32        // were overtaken as often as may be
+
+	dirty bool        // in Manager.dirty
+	moved [Write]bool // dirty, and those who want it for Read and Write, from 0, may be better off
+	live  bool        // in Manager.objects
 }
 
 // holding is a session's token, as its client knows or will know it.
 type holding struct {
 	s     *session
+	gen   Gen        // the newest one Sent
+	since [Write]Gen // for Read and Write, from 0: held so without interruption since
 	mode  Mode
-	gen   Gen    // the newest one Sent
-	since [3]Gen // for Read and Write: held so without interruption since
 
 	recalled bool
 	keep     Mode  // recalled: down to this
 	why      Why   // recalled
-	at       int64 // recalled: when
 	toSend   bool  // the recall is still to be put on the FIFO
+	at       int64 // recalled: when
 }
 
 // grant is a session's token before its reply is Sent.
@@ -50,7 +52,7 @@ type grant struct {
 
 type ownUse struct {
 	s *session
-	n int
+	n int32
 }
 
 func (m *Manager) object(id ID) *object {
@@ -91,7 +93,7 @@ func (m *Manager) touch(o *object, mode Mode) {
 	}
 	for want := Read; want <= Write; want++ {
 		// What a session's own plain operations may do depends on more.
-		o.moved[want] = o.moved[want] || conflict[mode][want] || o.guests > 0
+		o.moved[want-1] = o.moved[want-1] || conflict[mode][want] || o.guests > 0
 	}
 }
 
@@ -133,7 +135,7 @@ func (o *object) recallable(s *session, mode Mode) Mode {
 }
 
 // ownReaders is how many plain operations of s's connection run on o.
-func (o *object) ownReaders(s *session) int {
+func (o *object) ownReaders(s *session) int32 {
 	if s != nil {
 		for i := range o.own {
 			if o.own[i].s == s {
@@ -144,7 +146,7 @@ func (o *object) ownReaders(s *session) int {
 	return 0
 }
 
-func (o *object) addOwn(s *session, n int) {
+func (o *object) addOwn(s *session, n int32) {
 	for i := range o.own {
 		if o.own[i].s == s {
 			if o.own[i].n += n; o.own[i].n == 0 {
@@ -163,7 +165,10 @@ func (m *Manager) lower(o *object, h *holding, mode Mode) {
 		touch = Write // s's own requests wait for it to come back
 	}
 	for w := mode + 1; w <= Write; w++ {
-		h.since[w] = 0
+		h.since[w-1] = 0
+	}
+	if h.mode == Write && mode < Write && !m.off.countWrites {
+		s.writes--
 	}
 	h.mode = leave[h.mode][mode]
 	if h.recalled && h.mode <= h.keep {
@@ -199,9 +204,12 @@ func (m *Manager) hold(o *object, s *session, mode Mode, gen Gen) {
 		m.tokens++
 	}
 	for w := Read; w <= mode; w++ {
-		if h.since[w] == 0 || gen < h.since[w] {
-			h.since[w] = gen
+		if at := &h.since[w-1]; *at == 0 || gen < *at {
+			*at = gen
 		}
+	}
+	if h.mode < Write && mode == Write {
+		s.writes++
 	}
 	h.mode = raise[h.mode][mode]
 	h.gen = max(h.gen, gen)

@@ -344,7 +344,9 @@ func (m *Manager) sent(r *request) {
 		o := r.set[i].o
 		for k := range o.unsent {
 			if g := o.unsent[k]; g.r == r {
-				o.unsent = append(o.unsent[:k], o.unsent[k+1:]...)
+				if o.unsent = append(o.unsent[:k], o.unsent[k+1:]...); len(o.unsent) == 0 {
+					o.unsent = nil // most objects are held for long
+				}
 				m.hold(o, s, g.mode, g.gen)
 				if h := o.holding(s); h.recalled && !h.toSend && !m.off.recallReclaimed {
 					h.toSend = true // a reclaim: the answer to the recall of an older generation does not count any more

@@ -37,4 +37,6 @@ type rulesOff struct {
 	bypass           bool // bounded bypass
 	tryMoved         bool // only those are tried again who want an object in a mode in which it came free
 	tryLess          bool // and of those, only whom nothing else about that object keeps back
+	countWrites      bool // what a session has for writing is counted as it changes
+	oldestRecall     bool // the recall that is told of as the oldest is one that is still wanted
 }

@@ -12,9 +12,10 @@ type session struct {
 	until   int64 // the lease is over from then on
 	expired bool  // OutExpired was said
 
-	held map[ID]struct{}
-	lost map[ID]lostToken // until the client was told
-	knew map[ID]Mode      // then, and what was left: it may still be on record
+	held   map[ID]struct{}
+	writes int              // of them, those for writing
+	lost   map[ID]lostToken // until the client was told
+	knew   map[ID]Mode      // then, and what was left: it may still be on record
 
 	reclaims bool        // of an earlier epoch, it has not reclaimed all that it wants
 	barred   map[ID]Mode // what was on record as lost when this epoch began, and what was left
@@ -59,16 +60,24 @@ func (m *Manager) overdue(s *session) bool {
 
 // deadline is when s, from which something is recalled, becomes overdue.
 func (m *Manager) deadline(s *session) int64 {
+	if at, ok := m.oldest(s); ok {
+		return min(s.progress+m.cfg.RecallDeadline, at+m.cfg.RecallLimit)
+	}
+	return s.progress + m.cfg.RecallDeadline
+}
+
+// oldest is when that was recalled from s which is wanted for the longest.
+func (m *Manager) oldest(s *session) (at int64, ok bool) {
 	for len(s.queue) > 0 {
 		q := s.queue[0]
 		if o := m.objects[q.id]; o != nil {
-			if h := o.holding(s); h != nil && h.recalled && h.at == q.at {
-				return min(s.progress+m.cfg.RecallDeadline, q.at+m.cfg.RecallLimit)
+			if h := o.holding(s); h != nil && h.recalled && h.at == q.at || m.off.oldestRecall {
+				return q.at, true
 			}
 		}
 		s.queue = s.queue[1:]
 	}
-	return s.progress + m.cfg.RecallDeadline
+	return 0, false
 }
 
 // moved notes progress of s.

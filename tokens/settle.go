@@ -99,12 +99,12 @@ func (m *Manager) bars(b *barrier, r *request, it *item) bool {
 
 // barsRest reports whether trying whoever waits for o would change nothing, but for
 // the passed ones, counted by mode.
-func (m *Manager) barsRest(b *barrier, o *object, passed *[3]int) bool {
+func (m *Manager) barsRest(b *barrier, o *object, passed *[3]int32) bool {
 	if m.off.tryLess || o.odd > 0 {
 		return false
 	}
 	for want := Read; want <= Write; want++ {
-		if !b.moved[want] || o.listed[want] == passed[want] {
+		if !b.moved[want] || o.listed[want-1] == passed[want] {
 			continue
 		}
 		if o.guests > 0 || o.stalled > 0 || !b.shut[want] || b.unasked[want] || b.stall[want] {
@@ -121,11 +121,11 @@ func (m *Manager) barsRest(b *barrier, o *object, passed *[3]int) bool {
 func (m *Manager) settle() {
 	for i := 0; i < len(m.dirty); i++ {
 		o := m.dirty[i]
-		moved := o.moved
+		moved := [3]bool{Read: o.moved[Read-1], Write: o.moved[Write-1]}
 		if m.off.tryMoved {
 			moved = [3]bool{Read: true, Write: true}
 		}
-		o.dirty, o.moved = false, [3]bool{}
+		o.dirty, o.moved = false, [Write]bool{}
 		if moved[Read] || moved[Write] || o.odd > 0 {
 			m.walk(o, moved)
 		}
@@ -136,7 +136,7 @@ func (m *Manager) settle() {
 
 // walk tries o's waiters in their order, as far as it can help them.
 func (m *Manager) walk(o *object, moved [3]bool) {
-	var passed [3]int
+	var passed [3]int32
 	var ahead barrier // of those passed who reserve it
 	b := m.barrier(o, moved)
 	for i := 0; i < len(o.waiters) && !m.barsRest(&b, o, &passed); {
@@ -188,7 +188,7 @@ func (m *Manager) stalls(r *request, stalled bool) {
 	if r.state != reqWaiting {
 		return
 	}
-	n := -1
+	n := int32(-1)
 	if stalled {
 		n = 1
 	}
@@ -225,7 +225,7 @@ func (m *Manager) mattered(r *request, o *object, k int) bool {
 func (r *request) fetches() bool { return !r.plain && !r.try && !r.stalled }
 
 // tally counts r, which wants it, n times more among the waiters.
-func (m *Manager) tally(r *request, it *item, n int) {
+func (m *Manager) tally(r *request, it *item, n int32) {
 	if n > 0 {
 		it.odd = r.try || it.unlink || r.knows(it.o.id)
 	}
@@ -235,8 +235,8 @@ func (m *Manager) tally(r *request, it *item, n int) {
 	}
 }
 
-func (o *object) tally(r *request, it *item, n int, full bool) {
-	o.listed[it.mode] += n
+func (o *object) tally(r *request, it *item, n int32, full bool) {
+	o.listed[it.mode-1] += n
 	if it.odd {
 		o.odd += n
 	}

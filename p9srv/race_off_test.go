@@ -1,0 +1,5 @@
+//go:build !race
+
+package p9srv
+
+const raceEnabled = false
