@@ -24,6 +24,8 @@ type cell struct {
 	floor   int        // durable, or seen by somebody else: no later state is before it
 	rises   []rise     // of floor
 	pending []update   // performed, and not known to be durable
+	turns   []moment   // when its owner made states, since it was last looked where it is
+	befores []moment   // and when it was in states that come before all that its owner does later
 }
 
 // rise is when the floor came to n.
@@ -73,11 +75,12 @@ func (c *cell) numbers(names []string) (all []int) {
 // isDir: its states are names in a directory.
 func (c *cell) isDir() bool { return c.kind == logged || c.kind == among }
 
-// next numbers an update that is about to be made.
-func (c *cell) next() int {
+// next numbers an update that is about to be made, in a turn.
+func (c *cell) next(turn int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last++
+	c.turns = append(c.turns, moment{c.last, turn})
 	return c.last
 }
 
@@ -113,6 +116,8 @@ func (c *cell) raiseTo(n int) {
 		i++
 	}
 	c.pending = c.pending[i:]
+	c.turns = slices.DeleteFunc(c.turns, func(m moment) bool { return m.n < n })
+	c.befores = slices.DeleteFunc(c.befores, func(m moment) bool { return m.n <= n })
 	if len(c.rises) > 1000 {
 		c.rises = append([]rise(nil), c.rises[500:]...)
 	}
@@ -141,8 +146,15 @@ func (c *cell) resync(n int) (lost []lostUpdate) {
 			lost = append(lost, lostUpdate{u, c, time.Now()})
 		}
 	}
-	c.pending = nil
+	c.pending, c.turns, c.befores = nil, nil, nil
 	return lost
+}
+
+// forget: when it was in which state does not matter any more.
+func (c *cell) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.turns, c.befores = nil, nil
 }
 
 // size is that of all contents.

@@ -69,8 +69,8 @@ func (t *torture) fault() {
 		}
 	}
 	in, i := wheel[t.rng.IntN(len(wheel))], t.rng.IntN(len(t.clients))
-	if t.o.victim > 0 {
-		i = t.o.victim
+	if len(t.o.victims) > 0 {
+		i = t.o.victims[i%len(t.o.victims)]
 	}
 	if len(t.o.first) > 0 {
 		k := slices.IndexFunc(injections, func(in injection) bool { return in.name == t.o.first[0] })
@@ -149,6 +149,10 @@ func (t *torture) again(i int) {
 // killServer ends the server, and starts it again.
 func (t *torture) killServer() {
 	t.server.kill()
+	select {
+	case <-t.server.ended: // a thread of it that is in the kernel still has the tree's lock
+	case <-time.After(endTime):
+	}
 	t.pause(1.2)
 	if t.o.restore {
 		t.older()
@@ -170,7 +174,9 @@ func (t *torture) older() {
 
 // fill leaves no space for a while.
 func (t *torture) fill() {
-	t.filled.Store(true)
+	t.filled.Add(1)
+	t.refusing.Store(true)
+	defer func() { time.AfterFunc(t.o.bounds().full, func() { t.filled.Add(-1) }) }()
 	name := filepath.Join(t.export, ".filler")
 	f, err := os.Create(name)
 	if err != nil {
@@ -183,7 +189,6 @@ func (t *torture) fill() {
 	f.Close()
 	t.pause(1)
 	_ = os.Remove(name)
-	time.AfterFunc(t.o.bounds().full, func() { t.filled.Store(false) })
 }
 
 // heal ends what may still be wrong.

@@ -62,6 +62,9 @@ func (t *torture) begin(i int) error {
 	} else {
 		mnt = t.mnt(i).dir
 	}
+	if !t.o.jumbled {
+		args = append(args, "--order", orderNames[t.promises(i)])
+	}
 	if t.keepsJournal(i) {
 		args = append(args, "--journal", t.journal())
 		if t.o.shredded {
@@ -132,7 +135,7 @@ func (t *torture) losses(c *client) int64 {
 
 // retriable reports whether a mount may fail like that just now.
 func (t *torture) retriable(c *client, err error) bool {
-	return c.dead.Load() || t.losses(c) > c.seen.Load() || errors.Is(err, syscall.ENOSPC) && t.filled.Load()
+	return c.dead.Load() || t.losses(c) > c.seen.Load() || errors.Is(err, syscall.ENOSPC) && t.filled.Load() > 0
 }
 
 // serverTrouble reports whether a plain client may fail like that: its connection, or its server, is gone.

@@ -54,9 +54,14 @@ func (t *torture) rest() {
 		t.bad("the ledger cannot be read: %v", err)
 		return
 	}
+	for _, w := range t.workers {
+		w.checkOrder(w.states(server))
+		w.forgets(t.clients[w.n].Load())
+	}
 	for _, c := range t.cells {
 		t.compare(server, c, book)
 	}
+	t.refusing.Store(false)
 	t.compareCommon(server, book)
 	t.settle()
 }

@@ -62,7 +62,7 @@ func (s *sharer) step() {
 		s.t.bad("mount %d under the lock: %v", s.n, err)
 	case c.dead.Load():
 		s.t.count(&s.t.cutOff, 1)
-	case errors.Is(err, syscall.ENOSPC) && s.t.filled.Load():
+	case errors.Is(err, syscall.ENOSPC) && s.t.filled.Load() > 0:
 		s.t.count(&s.t.full, 1)
 	case errors.Is(err, syscall.EIO) && s.lockLost(c):
 		s.t.count(&s.t.unlocked, 1)

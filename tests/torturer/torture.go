@@ -31,15 +31,16 @@ type options struct {
 	first    []string        // kinds that come first, in this order
 	long     float64         // faults last for so many leases at least
 	logf     func(format string, args ...any)
-	restore  bool // the server comes back with an older state: a mutant of the surroundings
-	deaf     bool // what is reported as lost is not heard: the same
-	shredded bool // the journal is gone when it is needed: the same
-	unlocked bool // nobody takes the lock of what all write: the same
-	victim   int  // if not 0, client so much is the one that faults are about
-	enough   int  // so much that is wrong is enough to see
-	patient  bool // the machine may not let somebody run for seconds
-	guest    bool // another kernel looks, too
-	apart    bool // a mount is in a network namespace of its own
+	restore  bool  // the server comes back with an older state: a mutant of the surroundings
+	deaf     bool  // what is reported as lost is not heard: the same
+	shredded bool  // the journal is gone when it is needed: the same
+	jumbled  bool  // no mount keeps another order than the usual one: the same
+	unlocked bool  // nobody takes the lock of what all write: the same
+	victims  []int // if any, the clients that faults are about
+	enough   int   // so much that is wrong is enough to see
+	patient  bool  // the machine may not let somebody run for seconds
+	guest    bool  // another kernel looks, too
+	apart    bool  // a mount is in a network namespace of its own
 }
 
 // torture is a run.
@@ -60,7 +61,9 @@ type torture struct {
 	cells   []*cell
 	done    chan struct{}
 	wg      sync.WaitGroup
-	filled  atomic.Bool
+	filled  atomic.Int32 // how often the disk is, or was a moment ago, full
+	// The server may have refused something since all was last at rest: what was done later may be there without it.
+	refusing atomic.Bool
 
 	mu sync.Mutex // guards what follows
 	counts
@@ -76,6 +79,7 @@ type counts struct {
 	lostTold, lostDied, lostAtOnce                   int // reported by the mount; by the server; of the last moments of a killed client
 	lostUntold, stale                                int
 	guestLooks, guestCut                             int
+	ordered                                          int // times that the order of a client's updates was looked at
 }
 
 func (t *torture) count(n *int, by int) {
@@ -323,7 +327,7 @@ func (t *torture) end() {
 func (t *torture) summary() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var lost, holders int
+	var lost, holders, unordered int
 	for _, s := range t.wrong {
 		if strings.HasPrefix(s, lostAcknowledged) {
 			lost++
@@ -331,18 +335,22 @@ func (t *torture) summary() string {
 		if strings.HasPrefix(s, twoHolders) {
 			holders++
 		}
+		if strings.HasPrefix(s, outOfOrder) {
+			unordered++
+		}
 	}
 	return fmt.Sprintf("operations %d (%d acknowledged by fsync, %d looks, and %d of another kernel, which met %d ends of its connection; %d met a dead daemon or server, %d a full disk, %d a loss, %d a file that was just replaced); "+
 		"under a file lock %d increments and %d appends (%d met a lock that was lost and said so; %d increments count though nobody was told); faults %d %v, of which %d at %d of the %d points of the protocol %v; "+
-		"acknowledged or seen, and lost %d; two holders of a lock %d; of what was only done, losses reported %d by mounts, %d by servers, %d within the last %v of a client killed without a journal; losses not reported %d; stale reads %d; violations %d",
+		"acknowledged or seen, and lost %d; out of order, of %d times that it was looked at, %d; two holders of a lock %d; of what was only done, losses reported %d by mounts, %d by servers, %d within the last %v of a client killed without a journal; losses not reported %d; stale reads %d; violations %d",
 		t.ops, t.synced, t.reads, t.guestLooks, t.guestCut, t.cutOff, t.full, t.told, t.replaced, t.increments, t.appends, t.unlocked, t.doubtful, total(t.faults), t.faults, total(t.points), len(t.points), allPoints, t.points,
-		lost, holders, t.lostTold, t.lostDied, t.lostAtOnce, t.o.bounds().notice, t.lostUntold, t.stale, len(t.wrong))
+		lost, t.ordered, unordered, holders, t.lostTold, t.lostDied, t.lostAtOnce, t.o.bounds().notice, t.lostUntold, t.stale, len(t.wrong))
 }
 
 // How complaints of these kinds begin.
 const (
 	lostAcknowledged = "acknowledged and lost"
 	twoHolders       = "two had the lock"
+	outOfOrder       = "out of order"
 )
 
 func total(m map[string]int) (n int) {

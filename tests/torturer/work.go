@@ -36,6 +36,9 @@ type worker struct {
 	rest   int        // milliseconds that it rests at most between two things
 	idle   sync.Mutex // held while it works
 	unsure bool       // its cells may be in an earlier state than it left them in
+	turn   int        // counts its updates
+	life   *client    // by which it makes them
+	knows  int        // how often that had said that something is lost when its cells were last looked at
 }
 
 func (w *worker) run() {
@@ -64,11 +67,15 @@ func (w *worker) step() {
 	switch r := w.rng.IntN(10); {
 	case r < 6 && len(w.cells) > 0:
 		cell := w.cells[w.rng.IntN(len(w.cells))]
-		n := cell.next()
+		w.turn++
+		n := cell.next(w.turn)
 		sync := w.rng.IntN(4) == 0
 		err := w.update(cell, n, sync)
 		if err == nil {
 			cell.performed(n, c)
+			if w.t.promises(w.n) == totally {
+				cell.precedes(n, w.turn)
+			}
 			if sync {
 				w.t.acknowledge(cell, n)
 				w.t.count(&w.t.synced, 1)
@@ -90,7 +97,7 @@ func (w *worker) failed(c *client, what string, err error) {
 	switch {
 	case c.dead.Load():
 		w.t.count(&w.t.cutOff, 1) // its daemon was killed
-	case errors.Is(err, syscall.ENOSPC) && w.t.filled.Load():
+	case errors.Is(err, syscall.ENOSPC) && w.t.filled.Load() > 0:
 		w.t.count(&w.t.full, 1)
 	case w.t.losses(c) > c.seen.Load():
 		w.t.count(&w.t.told, 1) // and so of what is built on it
@@ -144,6 +151,10 @@ func (w *worker) resync() bool {
 		return false
 	}
 	seen := w.t.losses(client)
+	if client.fresh.Load() {
+		w.checkOrder(w.states(w.tree))
+	}
+	w.forgets(client)
 	for _, c := range w.cells {
 		n, err := state(w.tree, c)
 		var gap *gap
@@ -175,6 +186,17 @@ func (w *worker) resync() bool {
 		client.fresh.Store(false)
 	}
 	return true
+}
+
+// states tells where its cells are, of those of which it can be told.
+func (w *worker) states(tr tree) map[*cell]int {
+	all := map[*cell]int{}
+	for _, c := range w.cells {
+		if n, err := state(tr, c); err == nil {
+			all[c] = n
+		}
+	}
+	return all
 }
 
 // hear has what was lost of a cell told, which the first fsync by who opened it later does, once.
@@ -282,6 +304,8 @@ func (t *torture) look(tr tree, n int, c *cell, w *worker, by *client) {
 		t.bad("%s is at %d, and nobody has gone further than %d", c.id(), at, last)
 	case n != c.owner:
 		t.acknowledge(c, at)
+	case w != nil && len(w.cells) > 0 && t.promises(n) == causal:
+		c.precedes(at, w.turn)
 	}
 }
 
