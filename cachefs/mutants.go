@@ -23,5 +23,6 @@ const (
 	mutantLateBacklog   = "lateBacklog"    // operations return before they are in the backlog
 	mutantForgetFirst   = "forgetFirst"    // what is lost is forgotten before it is kept
 	mutantTellNoHeir    = "tellNoHeir"     // who opens an object after a loss is not told of it, though nobody else was
+	mutantOneByOne      = "oneByOne"       // the write tokens of a directory's files are never asked for ahead
 	mutantPublish       = "publish"        // what lost its content, of which nobody was told, gets another name nevertheless
 )

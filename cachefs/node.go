@@ -67,12 +67,14 @@ type node struct {
 	// what reported was when somebody was last told: who opens the object later is told of the rest.
 	lost, reported, told uint64
 
-	fids    [2]*boundFid // for reading, and unopened
-	locks   []heldLock   // file locks of those here
-	lockUID *uint32      // as whom they are asked for
-	fetches []*fetch     // of data, under way
-	listing *listing     // under way
-	misses  int          // names of a directory that had to be asked for one by one
+	fids     [2]*boundFid // for reading, and unopened
+	locks    []heldLock   // file locks of those here
+	lockUID  *uint32      // as whom they are asked for
+	fetches  []*fetch     // of data, under way
+	listing  *listing     // under way
+	siblings siblings     // of a directory
+	ahead    bool         // a file: its write token was asked for ahead, and was not used yet
+	misses   int          // names of a directory that had to be asked for one by one
 
 	idle nodeLink // in fs.idle, when refs is 0
 }

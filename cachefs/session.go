@@ -254,6 +254,9 @@ func (f *FS) recalled(r *wire.Rrecall, sent int64) {
 	defer f.mu.Unlock()
 	f.stats.recalls += len(r.Tokens)
 	for _, e := range r.Tokens {
+		if n := f.nodes[e.ID]; n != nil {
+			f.inVain(n)
+		}
 		f.holder.Recalled(tokens.Recall{ID: e.ID, Gen: tokens.Gen(e.Gen), Keep: tokens.Mode(e.Keep), Why: tokens.Why(e.Why)})
 	}
 	if r.Any > 0 {

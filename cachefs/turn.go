@@ -32,6 +32,7 @@ type turn struct {
 	stale  int           // times that an object which a name stood for was gone when the server looked
 
 	listed bool    // a listing was waited for already
+	raised bool    // a raise was, too
 	queued *queued // that it waits for room
 
 	// inline: contents are wanted with the attributes.
@@ -196,8 +197,12 @@ func (t *turn) pin() error {
 	}
 	if complete {
 		for _, e := range resolved {
-			if n := fs.nodes[e.ID]; e.ID != tokens.DirMove && (n == nil || !n.attrOK) {
+			n := fs.nodes[e.ID]
+			if e.ID != tokens.DirMove && (n == nil || !n.attrOK) {
 				complete = false
+			}
+			if n != nil && e.Mode == tokens.Write {
+				n.ahead = false
 			}
 		}
 	}
@@ -217,6 +222,11 @@ func (t *turn) pin() error {
 			}
 			return nil
 		}
+		return errAgain
+	}
+	if raised := t.raising(resolved); raised != nil && !t.raised {
+		t.raised = true
+		t.wait = func(ctx context.Context) error { return fs.waitFor(ctx, raised) }
 		return errAgain
 	}
 	asked := t.request(resolved)

@@ -264,7 +264,7 @@ func randomMessage(rng *rand.Rand) wire.Message {
 		m.Client[0], m.Secret[0] = byte(rng.Intn(3)), byte(rng.Intn(3)/2)
 		return m
 	case 26, 27:
-		return &wire.Tgrant{Flags: uint32(rng.Intn(8)), Inline: 100, Elems: []wire.GrantElem{{ID: id(), Mode: uint8(rng.Intn(3))}, {ID: id(), Mode: 1}, {ID: id(), Mode: 1, Name: name()}}[:rng.Intn(4)]}
+		return &wire.Tgrant{Flags: uint32(rng.Intn(16)), Inline: 100, Elems: []wire.GrantElem{{ID: id(), Mode: uint8(rng.Intn(3))}, {ID: id(), Mode: 1}, {ID: id(), Mode: 1, Name: name()}}[:rng.Intn(4)]}
 	case 28:
 		return &wire.Trecall{}
 	case 29:

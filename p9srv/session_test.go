@@ -159,6 +159,51 @@ func TestGrantCarriesWhatIsNeeded(t *testing.T) {
 	}
 }
 
+// Raised is only what the session holds, is not asked to give back, and what nobody else has; the answer does not wait, and nobody is asked for anything.
+func TestRaise(t *testing.T) {
+	s, _, fs := newAuthorityServer(t, AuthorityConfig{})
+	var id [6]uint64
+	for i := range id {
+		id[i] = fs.put(fmt.Sprint("f", i), "x")
+	}
+	const mine, shared, others, wanted, nobodys, written = 0, 1, 2, 3, 4, 5
+	c, h := dialExt(t, s, "a"), dialExt(t, s, "b")
+	g := c.grant(readElem(id[mine]), readElem(id[shared]), readElem(id[wanted]), writeElem(id[written]))
+	h.grant(readElem(id[shared]), writeElem(id[others]))
+	c.start(1, &wire.Trecall{})
+	h.start(1, &wire.Trecall{})
+	h.start(2, &wire.Tgrant{Elems: []wire.GrantElem{writeElem(id[wanted])}})
+	recallOf(t, c.reply(1))
+	var set []wire.GrantElem
+	for _, x := range id {
+		set = append(set, writeElem(x))
+	}
+	r, ok := c.do(&wire.Tgrant{Flags: wire.GrantRaise, Elems: set}).(*wire.Rgrant)
+	if !ok || len(r.Tokens) != len(set) {
+		t.Fatalf("raise: %v", r)
+	}
+	for i, tok := range r.Tokens {
+		switch {
+		case i == mine:
+			if tok.Mode != 2 || tok.Gen <= g.Tokens[0].Gen || tok.Flags != 0 || tok.ID != id[i] {
+				t.Errorf("raised: %+v", tok)
+			}
+		case tok.Mode != 0:
+			t.Errorf("object %d: %+v", i, tok)
+		}
+	}
+	h.quiet(1)
+	// It is held to be written: who reads it has it recalled, at the new generation.
+	c.start(3, &wire.Trecall{})
+	h.start(4, &wire.Tgrant{Elems: []wire.GrantElem{readElem(id[mine])}})
+	if rec := recallOf(t, c.reply(3)); len(rec.Tokens) != 1 || rec.Tokens[0].ID != id[mine] || rec.Tokens[0].Gen != r.Tokens[mine].Gen {
+		t.Errorf("recall: %+v", rec)
+	}
+	if m, ok := c.do(&wire.Tgrant{Flags: wire.GrantRaise, Elems: []wire.GrantElem{{ID: 1, Name: "f1", Mode: 2}}}).(*wire.Rlerror); !ok || syscall.Errno(m.Errno) != syscall.EINVAL {
+		t.Errorf("a name: %v", m)
+	}
+}
+
 // A plain client's read waits until the writer has sent its cut and given the token back.
 func TestPlainReadRecalls(t *testing.T) {
 	s, a, fs := newAuthorityServer(t, AuthorityConfig{})

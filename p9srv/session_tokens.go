@@ -32,7 +32,7 @@ func (r *request) tgrant() error {
 		}
 		elems[i] = tokens.Elem{ID: e.ID, Name: e.Name, Mode: tokens.Mode(e.Mode)}
 	}
-	if m.Flags&^(wire.GrantReclaim|wire.GrantReclaimComplete|wire.GrantTry) != 0 ||
+	if m.Flags&^(wire.GrantReclaim|wire.GrantReclaimComplete|wire.GrantTry|wire.GrantRaise) != 0 ||
 		m.Flags&wire.GrantReclaimComplete != 0 && len(elems) > 0 {
 		return syscall.EINVAL
 	}
@@ -55,6 +55,9 @@ func (r *request) tgrant() error {
 	}
 	if m.Flags&wire.GrantReclaim != 0 {
 		return a.request(r, elems, tokens.Input{Kind: tokens.InReclaim}, func(x *ask) { a.deliverReclaim(x, &m) })
+	}
+	if m.Flags&wire.GrantRaise != 0 {
+		return a.request(r, elems, tokens.Input{Kind: tokens.InRequest, Offer: true, Raise: true}, a.deliverRaise)
 	}
 	return a.request(r, elems, tokens.Input{Kind: tokens.InRequest, Try: m.Flags&wire.GrantTry != 0}, func(x *ask) { a.deliverGrant(x, &m) })
 }
@@ -108,6 +111,18 @@ func (a *Authority) deliverGrant(x *ask, m *wire.Tgrant) {
 		a.giveUp(x, err)
 		return
 	}
+	reply.Lease = a.lease(x.s)
+	a.sent(x, reply)
+}
+
+// deliverRaise sends what was raised: of all of it the client knows what there is to know.
+func (a *Authority) deliverRaise(x *ask) {
+	reply := &wire.Rgrant{Tokens: make([]wire.Granted, len(x.tokens))}
+	for i, t := range x.tokens {
+		reply.Tokens[i] = wire.Granted{ID: x.elems[i].ID, Gen: uint64(t.Gen), Mode: uint8(t.Mode)}
+	}
+	a.mu.Lock()
+	defer a.unlock(nil)
 	reply.Lease = a.lease(x.s)
 	a.sent(x, reply)
 }

@@ -170,6 +170,8 @@ var worlds = []scenario{
 	{name: "two swap a name", progs: []string{"w:D, w:D", "w:D, w:D"}, plain: []string{"r:D w:D/n"}, overtakes: 3, bypass: 1},
 	{name: "offers", progs: []string{"r:X r:Y offer, r:X", "w:X, w:Y"}, behind: true},
 	{name: "offers, broken", progs: []string{"r:X r:Y offer, r:X", "w:X"}, breaks: 1, large: true},
+	{name: "raised", progs: []string{"r:X, w:X w:Y offer, w:X", "r:X, w:X"}, behind: true, returns: 1},
+	{name: "raised, broken", progs: []string{"r:X, w:X offer, w:X", "w:X"}, breaks: 1, behind: true, large: true},
 	{name: "fetched", progs: []string{"w:X, r:X", "w:X"}, fetch: true, behind: true},
 	{name: "stopped", progs: []string{"w:X w:Y, r:X", "w:X"}, stops: 1, behind: true},
 	{name: "overdue by chance", progs: []string{"w:X, w:Y", "w:X w:Y"}, slows: 1, ends: 1, large: true},

@@ -374,8 +374,8 @@ func (r *request) token(id ID) Token {
 	return Token{ID: id}
 }
 
-// offer grants the elements of r that nobody else holds or waits for.
-func (m *Manager) offer(r *request) {
+// offer grants the elements of r that nobody else holds or waits for; to raise, only those that its session holds already.
+func (m *Manager) offer(r *request, raise bool) {
 	s := r.session
 	r.set = r.buf[:0]
 	full := len(s.held) >= m.cfg.MaxTokensPerSession || m.tokens >= m.cfg.MaxTokens
@@ -386,7 +386,9 @@ func (m *Manager) offer(r *request) {
 		}
 		o := m.object(e.ID)
 		it := item{o: o, mode: e.Mode}
-		if _, knew := s.knew[e.ID]; knew || len(o.waiters) > 0 || o.holding(s) != nil || o.unsentTo(s) || m.standing(r, &it) != clear {
+		h := o.holding(s)
+		_, knew := s.knew[e.ID]
+		if knew || len(o.waiters) > 0 || h != nil && h.mode >= e.Mode || h == nil && raise || o.unsentTo(s) || m.standing(r, &it) != clear {
 			m.tidy(o)
 			continue
 		}

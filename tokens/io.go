@@ -17,9 +17,11 @@ type Input struct {
 	// Try (Request): deny it rather than let it wait; nobody is recalled.
 	Try bool
 	// Offer (Request): grant each element for itself, only where nobody is in the
-	// way, nobody waits and the session has nothing yet; recalls nobody, never waits.
-	// For tokens that ride on other replies. The elements have no names.
+	// way, nobody waits and the session has less; recalls nobody, never waits.
+	// For tokens that ride on other replies, and those asked for ahead. The elements have no names.
 	Offer bool
+	// Raise (Request with Offer): only what the session holds already, and is not asked to give back.
+	Raise bool
 
 	Elem int  // Resolved: index of the element
 	ID   ID   // Resolved: the object (see Bound); Return

@@ -64,7 +64,7 @@ func TestRandomRuns(t *testing.T) {
 
 func drawScenario(t *rapid.T) *scenario {
 	sets := rapid.SampledFrom([]string{
-		"r:X", "w:X", "r:Y", "w:Y", "w:X w:Y", "r:X w:Y", "r:Y w:X", "w:D", "r:D r:D/n", "r:D w:D/n", "w:D w:X", "r:X r:Y offer", "r:X r:Y",
+		"r:X", "w:X", "r:Y", "w:Y", "w:X w:Y", "r:X w:Y", "r:Y w:X", "w:D", "r:D r:D/n", "r:D w:D/n", "w:D w:X", "r:X r:Y offer", "w:X r:Y offer", "r:X r:Y",
 	})
 	prog := func(max int, plain bool) string {
 		var ops []string
@@ -119,7 +119,7 @@ func TestRandomInputs(t *testing.T) {
 					}
 					in.Elems = append(in.Elems, e)
 				}
-				in.Try, in.Plain, in.Offer = n(3) == 0, n(2) == 0, in.Session != 0 && n(3) == 0
+				in.Try, in.Plain, in.Offer, in.Raise = n(3) == 0, n(2) == 0, in.Session != 0 && n(3) == 0, n(1) == 0
 				if in.Offer {
 					in.Plain = false
 				}

@@ -79,7 +79,7 @@ func (m *Manager) request(in *Input) {
 	r.id, r.session, r.plain, r.try, r.elems = in.Req, s, plain, in.Try, in.Elems
 	m.reqs[r.id] = r
 	if in.Offer {
-		m.offer(r)
+		m.offer(r, in.Raise)
 		return
 	}
 	for i := range r.elems {

@@ -99,7 +99,7 @@ func parseOps(prog string) []op {
 			}
 			o.elems = append(o.elems, parseElem(f))
 		}
-		o.write = isUpdate(o.elems)
+		o.write = isUpdate(o.elems) && !o.offer
 		ops = append(ops, o)
 	}
 	return ops

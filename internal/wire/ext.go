@@ -86,7 +86,7 @@ type GrantElem struct {
 
 // Tgrant asks for a set of tokens.
 type Tgrant struct {
-	Flags  uint32 // GrantReclaim, GrantReclaimComplete, GrantTry
+	Flags  uint32 // GrantReclaim, GrantReclaimComplete, GrantTry, GrantRaise
 	Inline uint32 // contents of files up to this size may ride along, bytes
 	Elems  []GrantElem
 }
@@ -96,6 +96,7 @@ const (
 	GrantReclaim         uint32 = 1
 	GrantReclaimComplete uint32 = 2
 	GrantTry             uint32 = 4 // fail with EAGAIN rather than wait
+	GrantRaise           uint32 = 8 // raise what is held where nobody is in the way; nothing comes along
 )
 
 // Granted is one element of a grant.
