@@ -161,10 +161,16 @@ func (f *FS) mourn(n *node, op *order.Op, quiet bool) {
 		}
 	case order.Link, order.Unlink, order.Rmdir, order.Rename, order.Barrier:
 		// The object keeps what it contains; it is its directories that differ.
+	case order.Write, order.Truncate, order.Allocate, order.Punch, order.Copy:
+		if !quiet {
+			n.lost++
+			n.report()
+		}
 	default:
 		if !quiet {
 			n.lost++
 			n.report()
+			n.marred = true
 		}
 	}
 }
@@ -183,13 +189,13 @@ func (n *node) report() {
 }
 
 // halfMade tells with EIO, once, that what is about to get another name is not what its maker left, when nobody was told of that
-// yet: something was lost of an object, or of what lies below it. Else a file that is written, closed and then renamed into
+// yet: something was lost of an object, or of what lies below it, and it was not begun anew since. Else a file that is written, closed and then renamed into
 // place would be put there without its content. Called with f.mu held.
 func (f *FS) halfMade(objs ...*node) error {
 	var err error
 	for n := range f.untold {
 		moved := func(o *node) bool { return n == o || o.ents != nil && f.liesBelow(n.id, o.id) }
-		if n.gone || f.opt.Mutant == mutantPublish || !slices.ContainsFunc(objs, moved) {
+		if n.gone || n.whole == n.reported && !n.marred || f.opt.Mutant == mutantPublish || !slices.ContainsFunc(objs, moved) {
 			continue
 		}
 		n.tell()
@@ -200,9 +206,13 @@ func (f *FS) halfMade(objs ...*node) error {
 
 // tell notes that somebody is told of all that was lost of n so far. Called with f.mu held.
 func (n *node) tell() {
-	n.told = n.reported
+	n.told, n.marred = n.reported, false
 	delete(n.fs.untold, n)
 }
+
+// begunAnew notes that a file is made anew from nothing: who renames it then need not be told of what was lost before, who
+// syncs it still is. Called with f.mu held.
+func (n *node) begunAnew() { n.whole = n.reported }
 
 // liesBelow says whether an object has a name somewhere below a directory, or had when something of it was lost, as far as is known. Called with f.mu held.
 func (f *FS) liesBelow(id, dir uint64) bool {

@@ -71,8 +71,8 @@ func (n *node) Create(ctx context.Context, cred *p9srv.Cred, name string, flags,
 			if err := got.mayOpen(cred, flags); err != nil {
 				return err
 			}
-			if flags&wire.OTrunc != 0 && got.attr.Size > 0 {
-				t.truncate(got, 0)
+			if flags&wire.OTrunc != 0 {
+				t.blank(got)
 			}
 			c = got
 		default:

@@ -66,6 +66,10 @@ type node struct {
 	// lost counts losses that kill open files; reported those that fsync reports once, and told is
 	// what reported was when somebody was last told: who opens the object later is told of the rest.
 	lost, reported, told uint64
+	// whole is what reported was when the file was last begun anew, empty: no content that was lost before is missing
+	// in it; marred: an attribute was lost, of which nobody was told.
+	whole  uint64
+	marred bool
 
 	fids     [2]*boundFid // for reading, and unopened
 	locks    []heldLock   // file locks of those here

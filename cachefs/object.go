@@ -257,8 +257,8 @@ func (n *node) Open(ctx context.Context, cred *p9srv.Cred, flags uint32) (p9srv.
 		if err := n.mayOpen(cred, flags); err != nil {
 			return err
 		}
-		if flags&wire.OTrunc != 0 && n.attr.Size > 0 {
-			t.truncate(n, 0)
+		if flags&wire.OTrunc != 0 {
+			t.blank(n)
 		}
 		h = n.opened(cred, flags)
 		return nil
@@ -403,12 +403,24 @@ func (t *turn) strip(n *node, attr *order.Attr) {
 	}
 }
 
+// blank is O_TRUNC. Called with fs.mu held, with the file's token pinned for writing.
+func (t *turn) blank(n *node) {
+	if n.attr.Size == 0 {
+		n.begunAnew()
+		return
+	}
+	t.truncate(n, 0)
+}
+
 // truncate changes the size of a file. Called with fs.mu held, with its token pinned for writing.
 func (t *turn) truncate(n *node, size uint64) {
 	old := n.attr.Size
 	attr := n.wrote(size)
 	t.strip(n, &attr)
 	seq := t.appendAs(t.writer(n), &order.Op{Kind: order.Truncate, ID: n.id, Size: size, Attrs: []order.Attr{attr}})
+	if size == 0 {
+		n.begunAnew()
+	}
 	c := n.content()
 	if size < old {
 		c.truncate(int64(size))

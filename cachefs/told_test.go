@@ -174,6 +174,38 @@ func TestHalfMade(t *testing.T) {
 			ok(t, try.do(t, a))
 		})
 	}
+	anew := map[string]func(t *testing.T, a *FS){
+		"created over": func(t *testing.T, a *FS) { ok(t, a.WriteFile(bg, "d/sub/f", []byte("new"), 0o644)) },
+		"opened": func(t *testing.T, a *FS) {
+			h := open(t, a, "d/sub/f", wire.OWronly|wire.OTrunc)
+			_, err := h.WriteAt(bg, []byte("new"), 0)
+			ok(t, err)
+			ok(t, h.Close(bg))
+		},
+		"truncated": func(t *testing.T, a *FS) { ok(t, a.Truncate(bg, "d/sub/f", 0)) },
+	}
+	for name, begin := range anew {
+		t.Run("begun anew, "+name, func(t *testing.T) {
+			for _, try := range tries {
+				a := lose(t, "")
+				begin(t, a)
+				if try.name == "link" {
+					ok(t, a.Remove(bg, "d/g"))
+				}
+				ok(t, try.do(t, a)) // what was lost is not missing in it
+			}
+			a := lose(t, "")
+			begin(t, a)
+			h := open(t, a, "d/sub/f", wire.ORdonly)
+			fails(t, h.Fsync(bg, false), syscall.EIO) // but it was lost
+			ok(t, h.Close(bg))
+			a = lose(t, "")
+			begin(t, a)
+			ok(t, a.WriteFile(bg, "d/sub/f", make([]byte, 3000), 0o644))
+			settled(t, a)
+			fails(t, tries[0].do(t, a), syscall.EIO) // again
+		})
+	}
 	t.Run("who was told", func(t *testing.T) {
 		a := lose(t, "")
 		h := open(t, a, "d/sub/f", wire.ORdonly)
