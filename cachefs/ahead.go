@@ -24,6 +24,16 @@ type siblings struct {
 	window int           // how many were asked for ahead at last
 	next   int           // where in the list of names the next ones are
 	raised chan struct{} // the raise under way; closed when it is over
+
+	small smallFiles
+}
+
+// together is how the files of a directory are used. Called with fs.mu held.
+func (d *node) together() *siblings {
+	if d.siblings == nil {
+		d.siblings = new(siblings)
+	}
+	return d.siblings
 }
 
 // raising gives what to wait for instead of asking for the write tokens that the turn lacks: a raise that is under way and may bring
@@ -32,18 +42,18 @@ func (t *turn) raising(resolved []tokens.Elem) <-chan struct{} {
 	f := t.fs
 	for _, e := range resolved {
 		n := f.nodes[e.ID]
-		if e.Mode != tokens.Write || n == nil || n.ents != nil || !n.attrOK || len(n.up) == 0 || f.holder.Mode(n.id) != tokens.Read {
+		if e.Mode != tokens.Write || n == nil || n.ents != nil || !n.attrOK || f.holder.Mode(n.id) != tokens.Read {
 			continue
 		}
-		d := f.nodes[n.up[0]]
-		if d == nil || d.ents == nil || !d.ents.complete || f.holder.Mode(d.id) == tokens.None {
+		d := f.directory(n)
+		if d == nil {
 			continue
 		}
-		s := &d.siblings
+		s := d.together()
 		switch {
 		case s.raised == nil:
 			if s.asked++; s.asked >= 2 && f.opt.Mutant != mutantOneByOne {
-				f.raiseAhead(d, t.position(d, n))
+				f.raiseAhead(d, n)
 			}
 		case n.ahead:
 			return s.raised
@@ -53,36 +63,18 @@ func (t *turn) raising(resolved []tokens.Elem) <-chan struct{} {
 	return nil
 }
 
-// position is where n stands in the list of d's names, as far as the turn knows; else where the last raise ended.
-func (t *turn) position(d, n *node) int {
-	for _, e := range t.elems {
-		if e.ID == d.id && e.Name != "" {
-			if x, _ := d.ents.lookup(e.Name); x != nil && x.id == n.id {
-				return x.pos
-			}
-		}
-	}
-	return d.siblings.next
-}
-
-// raiseAhead begins to raise the files of d from a place in the list on. Called with fs.mu held.
-func (f *FS) raiseAhead(d *node, from int) {
-	s := &d.siblings
+// raiseAhead begins to raise the files of d that come after n. Called with fs.mu held.
+func (f *FS) raiseAhead(d, n *node) {
+	s := d.together()
 	s.window = min(max(2*s.window, firstAhead), mostAhead)
 	var set []wire.GrantElem
-	names := d.ents.list
-	for i := 0; i < len(names) && len(set) < s.window; i++ {
-		s.next = (from + i + 1) % len(names)
-		x := names[s.next]
-		if x == nil {
-			continue
-		}
-		c := f.nodes[x.id]
-		if c != nil && c.ents == nil && c.attrOK && !c.suspect && f.holder.Mode(c.id) == tokens.Read {
+	s.next = f.after(d, n, s.next, func(c *node) bool {
+		if f.holder.Mode(c.id) == tokens.Read {
 			c.ahead = true
 			set = append(set, wire.GrantElem{ID: c.id, Mode: uint8(tokens.Write)})
 		}
-	}
+		return len(set) < s.window
+	})
 	if len(set) == 0 {
 		return
 	}
@@ -97,17 +89,7 @@ func (f *FS) raise(d *node, set []wire.GrantElem) {
 	defer f.workers.Done()
 	sent, r := f.clock(), new(wire.Rgrant)
 	// Whatever becomes of it: who needs one of them asks for it.
-	_ = f.call(context.Background(), &wire.Tgrant{Flags: wire.GrantRaise, Elems: set}, r, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		defer f.settle()
-		f.leased(sent, r.Lease)
-		toks := make([]tokens.Token, len(r.Tokens))
-		for i, g := range r.Tokens {
-			toks[i] = tokens.Token{ID: g.ID, Gen: tokens.Gen(g.Gen), Mode: tokens.Mode(g.Mode)}
-		}
-		f.holder.Offered(f.clock(), toks)
-	})
+	_ = f.call(context.Background(), &wire.Tgrant{Flags: wire.GrantRaise, Elems: set}, r, func() { f.grantedAlong(r, sent) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.settle()
@@ -121,6 +103,41 @@ func (f *FS) raise(d *node, set []wire.GrantElem) {
 	d.unref()
 }
 
+// after calls fn for the files that follow n in the list of d's names, once around, as far as they are known and good, until it says
+// no. from is where it ended last, near which n is looked for first; the answer is where it ends now. Called with fs.mu held.
+func (f *FS) after(d, n *node, from int, fn func(c *node) bool) int {
+	names := d.ents.list
+	at := 0
+	for i := range names {
+		if x := names[(from+i)%len(names)]; x != nil && x.id == n.id {
+			at = (from + i) % len(names)
+			break
+		}
+	}
+	for i := 1; i < len(names); i++ {
+		k := (at + i) % len(names)
+		if names[k] == nil {
+			continue
+		}
+		if c := f.nodes[names[k].id]; c != nil && c.ents == nil && c.attrOK && !c.suspect && !fn(c) {
+			return k
+		}
+	}
+	return at
+}
+
+// directory gives the directory that n has a name in, if all its names are known. Called with fs.mu held.
+func (f *FS) directory(n *node) *node {
+	if len(n.up) == 0 {
+		return nil
+	}
+	d := f.nodes[n.up[0]]
+	if d == nil || d.ents == nil || !d.ents.complete || f.holder.Mode(d.id) == tokens.None {
+		return nil
+	}
+	return d
+}
+
 // inVain notes that somebody else wants a token that may have been raised ahead, and that was not used since. Called with f.mu held.
 func (f *FS) inVain(n *node) {
 	if !n.ahead {
@@ -130,7 +147,7 @@ func (f *FS) inVain(n *node) {
 	if len(n.up) == 0 {
 		return
 	}
-	if d := f.nodes[n.up[0]]; d != nil {
+	if d := f.nodes[n.up[0]]; d != nil && d.siblings != nil {
 		d.siblings.asked, d.siblings.window = -aheadPause, 0
 	}
 }

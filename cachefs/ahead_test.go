@@ -72,7 +72,7 @@ func TestRaiseInVain(t *testing.T) {
 		until(t, "nothing is being raised", func() bool {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			return d.siblings.raised == nil
+			return d.siblings == nil || d.siblings.raised == nil
 		})
 	}
 	// B has read tokens of all: only those change hands that are changed.
@@ -111,4 +111,77 @@ func TestRaiseInVain(t *testing.T) {
 	if got := modes(); got > before+10 {
 		t.Errorf("after it was in vain %d files are held to be written; before %d", got, before)
 	}
+}
+
+// TestSmallFilesComeAlong: who reads the small files of a directory that was listed without them does not ask for each; what others
+// change meanwhile is read as it is; and who reads only here and there does not get much more than he wants.
+func TestSmallFilesComeAlong(t *testing.T) {
+	const n = 300
+	read := func(t *testing.T, a *FS, name, want string) {
+		t.Helper()
+		got, err := a.ReadFile(bg, name)
+		ok(t, err)
+		if string(got) != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	listed := func(t *testing.T, w *world, mutant string) (a *FS, list []string) {
+		a = w.cache(quiet, func(o *Options) { o.Mutant = mutant })
+		dir, err := a.ReadDir(bg, "d")
+		ok(t, err)
+		for _, e := range dir {
+			list = append(list, e.Name)
+		}
+		return a, list
+	}
+	t.Run("all", func(t *testing.T) {
+		w := newWorld(t)
+		w.files(t, n)
+		for mutant, most := range map[string]int64{"": 40, mutantOneByOne: 0} {
+			a, list := listed(t, w, mutant)
+			before := a.Status().Messages
+			for _, name := range list {
+				read(t, a, "d/"+name, "x")
+			}
+			if m := a.Status().Messages - before; most > 0 && m > most || most == 0 && m < n {
+				t.Errorf("mutant %q: %d files cost %d messages", mutant, n, m)
+			}
+		}
+	})
+	t.Run("changed meanwhile", func(t *testing.T) {
+		w := newWorld(t)
+		w.files(t, n)
+		a, list := listed(t, w, "")
+		b := w.cache()
+		for i, name := range list {
+			if i%10 == 9 {
+				ok(t, b.WriteFile(bg, "d/"+list[min(i+3, n-1)], []byte("changed"), 0o644))
+				read(t, a, "d/"+list[min(i+3, n-1)], "changed")
+			}
+			if i%10 != 2 || i < 10 {
+				read(t, a, "d/"+name, map[bool]string{true: "changed", false: "x"}[i == n-1])
+			}
+		}
+	})
+	t.Run("here and there", func(t *testing.T) {
+		w := newWorld(t)
+		w.files(t, 2000)
+		a, list := listed(t, w, "")
+		for i := range 20 {
+			read(t, a, "d/"+list[(i*617)%2000], "x")
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		have := 0
+		for _, c := range a.nodes {
+			if c.data != nil {
+				if _, miss, _ := c.data.read(0, 1); miss == 1 {
+					have++
+				}
+			}
+		}
+		if have > 20+2*smallTrial {
+			t.Errorf("of 20 files that are read here and there, %d came", have)
+		}
+	})
 }

@@ -93,6 +93,9 @@ func (f *FS) fetch(h *file, n *node, off, end int64) func(context.Context) error
 		}
 	}
 	f.wantedContent++
+	if fe := f.fetchSmall(n, h.uid()); fe != nil {
+		return f.fetched(fe)
+	}
 	end = min(max(end, off+h.window), int64(n.attr.Size))
 	h.aheadTo = max(h.aheadTo, end)
 	return f.fetched(f.startFetch(n, h.uid(), off, end))
@@ -125,16 +128,21 @@ func (f *FS) startFetch(n *node, uid uint32, off, end int64) *fetch {
 	go func() {
 		defer f.workers.Done()
 		fe.err = f.runFetch(n, uid, fe, gen, evictions)
-		f.mu.Lock()
-		n.fetches = slices.DeleteFunc(n.fetches, func(x *fetch) bool { return x == fe })
-		if len(n.fetches) == 0 && n.opens == 0 {
-			f.closeFid(n, fidRead)
-		}
-		n.unref()
-		f.mu.Unlock()
-		close(fe.done)
+		f.fetchedAll(n, fe)
 	}()
 	return fe
+}
+
+// fetchedAll ends a fetch.
+func (f *FS) fetchedAll(n *node, fe *fetch) {
+	f.mu.Lock()
+	n.fetches = slices.DeleteFunc(n.fetches, func(x *fetch) bool { return x == fe })
+	if len(n.fetches) == 0 && n.opens == 0 {
+		f.closeFid(n, fidRead)
+	}
+	n.unref()
+	f.mu.Unlock()
+	close(fe.done)
 }
 
 // runFetch reads a range in pieces, all of them in flight at once, and installs each.

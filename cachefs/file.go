@@ -111,6 +111,9 @@ func (h *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 			t.wait = f.fetch(h, n, miss, missEnd)
 			return errAgain
 		}
+		if n.along {
+			f.wasAlong(n)
+		}
 		h.readAhead(end)
 		pieces, total = got, int(end-off)
 		return nil

@@ -76,8 +76,9 @@ type node struct {
 	lockUID  *uint32      // as whom they are asked for
 	fetches  []*fetch     // of data, under way
 	listing  *listing     // under way
-	siblings siblings     // of a directory
+	siblings *siblings    // of a directory, once its files are used one after another
 	ahead    bool         // a file: its write token was asked for ahead, and was not used yet
+	along    bool         // a file: its content came along with another's, and was not used yet
 	misses   int          // names of a directory that had to be asked for one by one
 
 	idle nodeLink // in fs.idle, when refs is 0
