@@ -66,7 +66,7 @@ func (t *turn) raising(resolved []tokens.Elem) <-chan struct{} {
 // raiseAhead begins to raise the files of d that come after n. Called with fs.mu held.
 func (f *FS) raiseAhead(d, n *node) {
 	s := d.together()
-	s.window = min(max(2*s.window, firstAhead), mostAhead)
+	s.window = min(max(2*s.window, firstAhead), mostAhead, max(1, (int(f.conn.Msize())-wire.RgrantOverhead)/grantedSize))
 	var set []wire.GrantElem
 	s.next = f.after(d, n, s.next, func(c *node) bool {
 		if f.holder.Mode(c.id) == tokens.Read {

@@ -61,12 +61,13 @@ func (f *FS) alongWith(n *node) []*node {
 	}
 	s.window = min(max(2*s.window, firstSmall), mostSmall)
 	var set []*node
-	left := int64(smallBytes) - int64(n.attr.Size)
+	bare := int64(wire.GrantedSize(&wire.Granted{Flags: wire.GrantedAttr}))
+	left := min(smallBytes, int64(f.conn.Msize())/2) - bare - int64(n.attr.Size)
 	s.next = f.after(d, n, s.next, func(c *node) bool {
 		if f.holder.Mode(c.id) == tokens.None || !f.small(c) {
 			return true
 		}
-		if left -= int64(c.attr.Size); left < 0 {
+		if left -= bare + int64(c.attr.Size); left < 0 {
 			return false
 		}
 		c.along = true
