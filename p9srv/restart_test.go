@@ -165,8 +165,7 @@ func TestLateReclaim(t *testing.T) {
 	if r.Flags != wire.SessionResume {
 		t.Errorf("late: flags %d", r.Flags)
 	}
-	wantModes(t, "late", a.reclaim(-int(x), -int(y), int(z), -1), 0, 2, 1, 0)
-	wantModes(t, "late, for reading", a.reclaim(int(x)), 1)
+	wantModes(t, "late", a.reclaim(-int(x), -int(y), int(z), -1), 1, 2, 1, 1) // what was read, for reading
 	l.restart()
 	a.comeBack()
 	wantModes(t, "missed, and never completed", a.reclaim(-int(y), int(z)), 0, 0)
@@ -282,8 +281,7 @@ func TestRevocationIsDurableBeforeTheGrant(t *testing.T) {
 	if r := a.comeBack(); len(r.Lost) != 1 || r.Lost[0] != (wire.LostToken{ID: x, Left: 1}) {
 		t.Errorf("after a restart it is told of %v", r.Lost)
 	}
-	wantModes(t, "what was taken", a.reclaim(-int(x)), 0)
-	wantModes(t, "what was left", a.reclaim(int(x)), 1)
+	wantModes(t, "of what was taken, what was left", a.reclaim(-int(x)), 1)
 	a.complete()
 	l.set(false, nil) // a moment later
 	l.restart()
@@ -344,7 +342,7 @@ func TestDeathAfterTheRecord(t *testing.T) {
 	if r := a.comeBack(); len(r.Lost) != 1 {
 		t.Errorf("told of %v", r.Lost)
 	}
-	wantModes(t, "what is on record as taken", a.reclaim(-int(x)), 0)
+	wantModes(t, "of what is on record as taken, what was left", a.reclaim(-int(x)), 1)
 }
 
 // A store that fails: what was asked is refused, nothing is half believed, and all goes on when it works again.

@@ -116,7 +116,11 @@ func (m *Manager) committed(s *session, in *Input) {
 		} else {
 			o.busyRead--
 		}
-		m.touch(o, f.Mode)
+		free := f.Mode
+		if !m.off.busyOver {
+			free = o.recallable(s, free) // if its lease is over, all that it holds can be taken now
+		}
+		m.touch(o, free)
 		m.tidy(o)
 	}
 	for _, b := range c.born {

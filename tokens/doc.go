@@ -72,7 +72,8 @@
 //  22. Who is missing then is recorded before the first grant, and reclaims nothing in a later epoch; unless
 //     it says after all that it has what it wants, knowing what it could not have: that is recorded before it is answered.
 //
-//  23. Late, only that is reclaimed which nobody was granted in a conflicting mode since the epoch began.
+//  23. Late, only that is reclaimed which nobody was granted in a conflicting mode since the epoch began:
+//     for reading what others only read.
 //
 //  24. What was reclaimed may be reclaimed again.
 //

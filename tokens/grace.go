@@ -97,7 +97,7 @@ func (m *Manager) reclaimed(s *session) {
 	}
 }
 
-// reclaim grants what of in's set can be had, at once.
+// reclaim grants what of in's set can be had, at once: for reading what cannot be had for writing.
 func (m *Manager) reclaim(in *Input) {
 	s := m.sessions[in.Session]
 	deny := func(why Denial) {
@@ -131,27 +131,31 @@ func (m *Manager) reclaim(in *Input) {
 	for i := range r.elems {
 		e := &r.elems[i]
 		o := m.object(e.ID)
-		if !m.reclaimable(s, o, e.Mode) {
+		mode := e.Mode
+		if mode == Write && !m.reclaimable(s, o, mode) && !m.off.reclaimLess {
+			mode = Read
+		}
+		if !m.reclaimable(s, o, mode) {
 			m.tidy(o)
 			m.toks = append(m.toks, Token{ID: e.ID})
 			continue
 		}
 		k := slices.IndexFunc(o.unsent, func(g grant) bool { return g.r == r })
 		if k >= 0 { // named twice
-			o.unsent[k].mode = raise[o.unsent[k].mode][e.Mode]
+			o.unsent[k].mode = raise[o.unsent[k].mode][mode]
 		} else {
 			k = len(o.unsent)
-			g := grant{r: r, mode: e.Mode, gen: m.NewGen()}
+			g := grant{r: r, mode: mode, gen: m.NewGen()}
 			if h := o.holding(s); h != nil {
-				g.mode = raise[h.mode][e.Mode]
+				g.mode = raise[h.mode][mode]
 			}
 			o.unsent = append(o.unsent, g)
-			r.set = append(r.set, item{o: o, mode: e.Mode})
+			r.set = append(r.set, item{o: o, mode: mode})
 		}
-		if e.Mode == Write {
+		if mode == Write {
 			o.writes++
 		}
-		m.used(e.ID, e.Mode, s)
+		m.used(e.ID, mode, s)
 		m.toks = append(m.toks, Token{ID: e.ID, Gen: o.unsent[k].gen, Mode: o.unsent[k].mode})
 	}
 	m.emit(Output{Kind: OutGranted, Session: s.id, Req: r.id, Tokens: m.toks[from:len(m.toks):len(m.toks)]})
@@ -169,7 +173,8 @@ func (m *Manager) reclaimable(s *session, o *object, mode Mode) bool {
 	if left, ok := s.barred[o.id]; ok && left < mode && !m.off.recordLost {
 		return false
 	}
-	if o.recording > 0 || o.writers > 0 || mode == Write && o.readers > o.ownReaders(s) || len(s.held) >= 2*m.cfg.MaxTokensPerSession {
+	// (Who is in the way of what is being recorded counts as granted already.)
+	if o.writers > 0 || mode == Write && o.readers > o.ownReaders(s) || len(s.held) >= 2*m.cfg.MaxTokensPerSession {
 		return false
 	}
 	for i := range o.holders {

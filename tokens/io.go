@@ -99,7 +99,7 @@ const (
 	// reclaims are granted, and what a session's own plain operations may do by what it has reclaimed; others wait.
 	InGrace
 	// InReclaim: Session asks for Elems, without names, which it held in the epoch before. OutGranted comes at once,
-	// with Mode None for what cannot be had; then InSent as for a Request. It may be asked again, also after InReclaimed:
+	// with Mode None for what cannot be had, Read for what only can be had so; then InSent as for a Request. It may be asked again, also after InReclaimed:
 	// then it gets what it has.
 	InReclaim
 	// InReclaimed: Session has reclaimed all that it wants, and says so in a message that it sent when it knew what it could not have. If it

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,64 +12,83 @@ import (
 )
 
 // TestRandomRuns plays long random stories in worlds too large to walk: three
-// clients, plain ones, three objects, names, and faults of all kinds. All rules hold on
+// clients, plain ones, three objects, names, restarts of the server, and faults of all kinds. All rules hold on
 // the way, and then, without further faults, everything comes to its end. (Not with
 // data fetched apart from grants: a client that is recalled faster than it fetches
 // begins anew for ever, unless it uses once what it fetched, which these clients do not.
 // And an unwilling client may wait for ever for what it does not give back itself.)
 func TestRandomRuns(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		sc := drawScenario(t)
-		w := newWorld(sc)
-		var path []move
-		do := func(v move) {
-			path = append(path, v)
-			if bad := w.try(v); bad != "" {
-				t.Fatalf("%s\n%s", bad, tell(sc, "", path))
-			}
-		}
-		var vs []move
-		for range rapid.IntRange(0, 250).Draw(t, "moves") {
-			if vs = w.moves(vs); len(vs) == 0 {
-				break
-			}
-			do(vs[rapid.IntRange(0, len(vs)-1).Draw(t, "move")])
-		}
-		// No more faults. Time passes (leases end, recalls get late) only when nothing else can happen.
-		rot := 0
-		for n := 0; !w.finishedBut(sc.unwilling); n++ {
-			if n > 5000 {
-				t.Fatalf("no end\n%s", tell(sc, "", path))
-			}
-			var now, later []move
-			for _, v := range w.moves(vs) {
-				switch {
-				case v.bad:
-				case v.kind == mvEnd || v.kind == mvLate:
-					later = append(later, v)
-				case v.kind != mvGive && v.kind != mvRenew:
-					now = append(now, v)
-				}
-			}
-			if len(now) == 0 {
-				now = later
-			}
-			if len(now) == 0 {
-				t.Fatalf("stuck\n%s", tell(sc, "", path))
-			}
-			rot++
-			do(now[rot*7919%len(now)])
+		draw := func(most int) int { return rapid.IntRange(0, most).Draw(t, "n") }
+		sc := drawScenario(draw)
+		if path, bad := randomRun(draw, sc); bad != "" {
+			t.Fatalf("%s\n%s", bad, tell(sc, "", path))
 		}
 	})
 }
 
-func drawScenario(t *rapid.T) *scenario {
-	sets := rapid.SampledFrom([]string{
+// draws gives a number from 0 to most.
+type draws func(most int) int
+
+// randomRun plays a story, and says what went wrong in it.
+func randomRun(n draws, sc *scenario) (path []move, bad string) {
+	w := newWorld(sc)
+	do := func(v move) bool {
+		path = append(path, v)
+		bad = w.try(v)
+		return bad == ""
+	}
+	var vs []move
+	rare := 2 + n(10) // faults come in one of so many moves, so that something has happened before
+	for range n(250) {
+		vs = w.moves(vs)
+		if good := slices.DeleteFunc(slices.Clone(vs), func(v move) bool { return v.bad }); len(good) > 0 && n(rare) > 0 {
+			vs = good
+		}
+		if len(vs) == 0 {
+			break
+		}
+		if !do(vs[n(len(vs)-1)]) {
+			return path, bad
+		}
+	}
+	// No more faults. Time passes (leases end, recalls get late, so does who was awaited) only when nothing else can happen.
+	any := uniform(0) // else two might take turns for ever, and a third wait for his
+	for more := 0; !w.finishedBut(sc.unwilling); more++ {
+		if more > 5000 {
+			return path, "no end"
+		}
+		var now, later []move
+		for _, v := range w.moves(vs) {
+			switch {
+			case v.bad:
+			case v.kind == mvEnd || v.kind == mvLate || v.kind == mvGrace || v.kind == mvPast:
+				later = append(later, v)
+			case v.kind != mvGive && v.kind != mvRenew:
+				now = append(now, v)
+			}
+		}
+		if len(now) == 0 {
+			now = later
+		}
+		if len(now) == 0 {
+			return path, "stuck"
+		}
+		if !do(now[any(len(now)-1)]) {
+			return path, bad
+		}
+	}
+	return path, ""
+}
+
+func drawScenario(n draws) *scenario {
+	sets := []string{
 		"r:X", "w:X", "r:Y", "w:Y", "w:X w:Y", "r:X w:Y", "r:Y w:X", "w:D", "r:D r:D/n", "r:D w:D/n", "w:D w:X", "r:X r:Y offer", "w:X r:Y offer", "r:X r:Y",
-	})
-	prog := func(max int, plain bool) string {
+	}
+	prog := func(most int, plain bool) string {
 		var ops []string
-		for _, s := range rapid.SliceOfN(sets, 1, max).Draw(t, "program") {
+		for range 1 + n(most-1) {
+			s := sets[n(len(sets)-1)]
 			if plain {
 				s = strings.TrimSuffix(s, " offer")
 			}
@@ -76,15 +96,14 @@ func drawScenario(t *rapid.T) *scenario {
 		}
 		return strings.Join(ops, ", ")
 	}
-	n := func(max int) int { return rapid.IntRange(0, max).Draw(t, "n") }
-	b := rapid.Bool()
+	b := func() bool { return n(1) == 1 }
 	sc := &scenario{
 		progs:  []string{prog(6, false), prog(6, false), prog(6, false)},
 		plain:  []string{prog(5, true)},
-		bypass: 1 + n(2), record: b.Draw(t, "record"), slow: b.Draw(t, "slow"),
-		behind: b.Draw(t, "behind"), pipe: b.Draw(t, "pipe"), anybody: true,
+		bypass: 1 + n(2), record: b(), slow: b(),
+		behind: b(), pipe: b(), anybody: true,
 		returns: n(2), renews: n(1), breaks: n(3), stops: n(1), ends: n(2), deaths: n(1), slows: n(2), flushes: n(2),
-		unwilling: n(1),
+		unwilling: n(1), crashes: n(3), slowly: b(),
 	}
 	// A client that binds the name itself and has not committed that must not ask by the name.
 	for i, p := range sc.progs {

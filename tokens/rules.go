@@ -11,6 +11,7 @@ type rulesOff struct {
 	genInstall       bool // 7: fetched data needs its generation
 	succession       bool // 8: cut n follows cut n-1
 	busy             bool // 9: operands are busy while their cut is applied
+	busyOver         bool // 9: what the session of a cut holds of what it only read can be taken afterwards
 	waitBusy         bool // 10: a resumed session is answered after its running cut
 	pinLost          bool // 12: an operation whose token was lost does not go on
 	overdue          bool // 13: no extension while a recall is overdue
@@ -33,6 +34,7 @@ type rulesOff struct {
 	forgetFirst      bool // 25: what was taken is off the record before it is granted to the same session again
 	forgetOnlyTold   bool // 25: and only that is forgotten then which it was told
 	lateConflict     bool // 23: nothing is reclaimed that somebody was granted in a conflicting mode
+	reclaimLess      bool // 23: what cannot be reclaimed for writing may be for reading
 	resolveFresh     bool // (D, name): an answer is good only while D was not written
 	bypass           bool // bounded bypass
 	tryMoved         bool // only those are tried again who want an object in a mode in which it came free

@@ -54,6 +54,10 @@ var rules = []rule{
 		world: scenario{progs: []string{"w:X w:Y", "w:X"}, behind: true, slow: true, breaks: 1},
 	},
 	{
+		name: "09-busy-over", off: func(sc *scenario) { sc.off.busyOver = true },
+		world: scenario{progs: []string{"r:Y w:X", "r:Y"}, setup: []string{"w:Y"}, behind: true, slow: true, ends: 1},
+	},
+	{
 		name: "10-old-connection", off: func(sc *scenario) { sc.shell.oldConn = true },
 		world: scenario{progs: []string{"w:X w:Y, w:X", "r:Y"}, behind: true, breaks: 1},
 	},
@@ -144,6 +148,10 @@ var rules = []rule{
 	{
 		name: "23-late-conflict", off: func(sc *scenario) { sc.off.lateConflict = true },
 		world: scenario{progs: []string{"w:X"}, plain: []string{"r:X"}, crashes: 1},
+	},
+	{
+		name: "23-reclaim-less", off: func(sc *scenario) { sc.off.reclaimLess = true },
+		world: scenario{progs: []string{"r:X w:Y"}, plain: []string{"r:X"}, setup: []string{"w:X"}, crashes: 1},
 	},
 	{
 		name: "24-reclaim-again", off: func(sc *scenario) { sc.off.reclaimAgain = true },

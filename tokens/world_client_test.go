@@ -140,6 +140,9 @@ func (w *world) claim(i int) {
 // fetch reads what is not cached, apart from grants.
 func (w *world) fetch(i int, set []Elem) {
 	c := &w.c[i]
+	if c.resume {
+		return // it begins anew when it is resumed
+	}
 	c.state, c.use = fetches, slices.Clone(set)
 	for _, e := range set {
 		if c.cache[slot(e.ID)] == 0 {

@@ -138,9 +138,17 @@ func (w *world) endGrace() {
 	w.step(Input{Kind: InTick})
 }
 
+// decided: request id will be granted when what it takes is on record. Who reclaims before is told no, and if the server is killed
+// before he may have it yet.
+func (w *world) decided(id ReqID) {
+	if r := w.reqs[id]; w.epoch > 0 && w.m.reqs[id] != nil {
+		w.excuse(id, r.client, mayLose)
+	}
+}
+
 // excuse notes whose updates cannot be reclaimed any more, now that request id was granted: of those
 // who may reclaim and have not what they need.
-func (w *world) excuse(id ReqID, client int) {
+func (w *world) excuse(id ReqID, client int, how fate) {
 	r := w.m.reqs[id]
 	for j := range w.c {
 		s := w.m.sessions[SessionID(j+1)]
@@ -159,7 +167,7 @@ func (w *world) excuse(id ReqID, client int) {
 						continue
 					}
 					if h := it.o.holding(s); h == nil || h.mode < e.Mode {
-						w.fates[n] |= excused
+						w.fates[n] |= how
 					}
 				}
 			}

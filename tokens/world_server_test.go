@@ -34,7 +34,7 @@ func (w *world) take(i int, old bool) {
 		w.step(Input{Kind: InCommit, Session: s, Cut: mg.cut, Fence: mg.fence})
 	case msgSession:
 		w.say("server gets Tsession of %s", letters.session(s))
-		if !c.live {
+		if !c.live && !old { // what came on the old connection is answered there
 			w.step(Input{Kind: InDisconnected, Session: s})
 			w.forget(i)
 			c.live = true
@@ -122,7 +122,7 @@ func (w *world) do(o Output) {
 		r := w.reqs[o.Req]
 		w.count(o.Req, r, o.Tokens)
 		if w.epoch > 0 && !r.reclaim {
-			w.excuse(o.Req, r.client)
+			w.excuse(o.Req, r.client, excused)
 		}
 		switch {
 		case r.reclaim:
@@ -154,6 +154,7 @@ func (w *world) do(o Output) {
 		w.reply(i, msg{kind: msgRecall, rec: o.Recalls})
 	case OutRevoked:
 		w.toRecord = append(w.toRecord, o)
+		w.decided(o.Req)
 		for pc := range w.progs[i] {
 			n := number(i, pc)
 			for _, e := range w.op(n).elems {
@@ -164,6 +165,9 @@ func (w *world) do(o Output) {
 		}
 	case OutForget:
 		w.toRecord = append(w.toRecord, o)
+		if o.Req != 0 {
+			w.decided(o.Req)
+		}
 	case OutMissed:
 		for _, s := range o.Missed {
 			w.stable[s-1].missed = true

@@ -315,9 +315,12 @@ func (w *world) reclaimed(c *client, mg message) {
 			c.h.Offered(w.now, mg.toks[i:i+1])
 		}
 		c.h.Reclaimed(t)
-		if changed || t.Mode == tokens.None {
+		switch {
+		case changed || t.Mode == tokens.None:
 			w.forget(c, k)
 			seqs = append(seqs, c.log.Touching(order.ByWrite|order.ByRead, k)...)
+		case t.Mode < mg.reclaim[i].Mode:
+			seqs = append(seqs, c.log.Touching(order.ByWrite, k)...)
 		}
 	}
 	w.lose(c, seqs)
