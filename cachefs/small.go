@@ -2,6 +2,7 @@ package cachefs
 
 import (
 	"context"
+	"slices"
 
 	"echo9/internal/wire"
 	"echo9/tokens"
@@ -12,6 +13,9 @@ import (
 // of them, for as long as they are used.
 
 const (
+	// wholeInlines is up to how many times Options.Inline a file is read whole.
+	wholeInlines = 4
+
 	firstSmall = 8
 	mostSmall  = 128
 	// smallBytes bounds what comes along at once.
@@ -29,10 +33,10 @@ type smallFiles struct {
 	used   int // of these
 }
 
-// small says whether n's content is to be had whole: it is small, and nothing is known of it. Called with fs.mu held.
-func (f *FS) small(n *node) bool {
+// small says whether n's content is to be had whole: it is not larger than most, and nothing is known of it. Called with fs.mu held.
+func (f *FS) small(n *node, most uint32) bool {
 	size := int64(n.attr.Size)
-	if !n.attrOK || !isRegular(n.attr.Mode) || n.fresh || size == 0 || size > int64(f.opt.Inline) || len(n.fetches) > 0 || n.fids[fidRead] != nil || f.opt.Mutant == mutantOneByOne {
+	if !n.attrOK || !isRegular(n.attr.Mode) || n.fresh || size == 0 || size > int64(most) || len(n.fetches) > 0 || n.fids[fidRead] != nil || f.opt.Mutant == mutantOneByOne {
 		return false
 	}
 	if n.data == nil {
@@ -64,7 +68,7 @@ func (f *FS) alongWith(n *node) []*node {
 	bare := int64(wire.GrantedSize(&wire.Granted{Flags: wire.GrantedAttr}))
 	left := min(smallBytes, int64(f.conn.Msize())/2) - bare - int64(n.attr.Size)
 	s.next = f.after(d, n, s.next, func(c *node) bool {
-		if f.holder.Mode(c.id) == tokens.None || !f.small(c) {
+		if f.holder.Mode(c.id) == tokens.None || !f.small(c, f.opt.Inline) {
 			return true
 		}
 		if left -= bare + int64(c.attr.Size); left < 0 {
@@ -97,7 +101,7 @@ type wholeFetch struct {
 
 // fetchSmall begins to fetch the content of n, if it is small, and of others with it; nil: not in this way. Called with fs.mu held.
 func (f *FS) fetchSmall(n *node, uid uint32) *fetch {
-	if !f.small(n) || f.holder.Mode(n.id) == tokens.None {
+	if !f.small(n, wholeInlines*f.opt.Inline) || f.holder.Mode(n.id) == tokens.None {
 		return nil
 	}
 	nodes := append([]*node{n}, f.alongWith(n)...)
@@ -132,12 +136,12 @@ func (f *FS) runSmall(set []*wholeFetch) {
 	}
 	sent, r := f.clock(), new(wire.Rgrant)
 	// Whatever becomes of it: who needs one of them asks for it.
-	_ = f.call(context.Background(), &wire.Tgrant{Flags: wire.GrantTry, Inline: f.opt.Inline, Elems: elems}, r, func() {
+	_ = f.call(context.Background(), &wire.Tgrant{Flags: wire.GrantTry, Inline: wholeInlines * f.opt.Inline, Elems: elems}, r, func() {
 		f.grantedAlong(r, sent)
 		for i := range min(len(set), len(r.Tokens)) {
 			w, g := set[i], &r.Tokens[i]
 			if g.ID == w.n.id && g.Flags&wire.GrantedInline != 0 {
-				f.installData(w.n, 0, w.end, g.Inline, w.gen, w.evictions)
+				f.installData(w.n, 0, w.end, slices.Clone(g.Inline), w.gen, w.evictions) // so that one file does not keep all of the answer
 				w.came = true
 			}
 		}
