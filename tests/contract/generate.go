@@ -3,6 +3,7 @@ package contract
 import (
 	"fmt"
 	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -76,13 +77,38 @@ func (g *generator) next(h *history) (step, bool) {
 		s.uid = uint32(1 + g.IntN(2))
 	}
 	m := h.members[s.client]
-	if g.refusing && !m.plain && g.IntN(14) == 0 {
-		return g.refusedStep(h, s, m), true
+	switch {
+	case g.refusing && !m.plain && g.IntN(14) == 0:
+		s = g.refusedStep(h, s, m)
+	case len(m.handles) > 0 && g.IntN(3) == 0:
+		s = g.handleStep(s, m)
+	default:
+		s = g.pathStep(h, s, m)
 	}
-	if len(m.handles) > 0 && g.IntN(3) == 0 {
-		return g.handleStep(s, m), true
+	if h.mayLieBelow(s) {
+		s = step{client: s.client, verb: "sync"}
 	}
-	return g.pathStep(h, s, m), true
+	return s, true
+}
+
+// mayLieBelow says that s moves a directory while its client has something pending that will be refused, on a file that others have
+// changed, too: it need not know where that lies, and then the move goes with it, for the file may lie below. The model does not
+// know what a client knows.
+func (h *history) mayLieBelow(s step) bool {
+	if s.verb != "rename" {
+		return false
+	}
+	for _, path := range s.args[:2] {
+		if i := h.now.find(path, s.uid).i; i == nil || !i.isDir() {
+			continue
+		}
+		for _, e := range h.pending() {
+			if e.client == s.client && e.content() && strings.HasPrefix(string(e.data), refusedWord) && bits.OnesCount(h.changers[e.id]) > 1 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // refusedStep makes up what the server will refuse.

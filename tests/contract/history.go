@@ -46,6 +46,8 @@ type history struct {
 	members []*member
 	shown   map[int]*times // what clients were told of times
 	issued  int            // effects
+	// changers are the clients that have changed an object, a bit each.
+	changers map[int]uint
 	// mine, when set, picks what of the tree the history is of.
 	mine func(map[string]entry) map[string]entry
 }
@@ -58,7 +60,7 @@ type times struct {
 }
 
 func newHistory(policies []policy) *history {
-	h := &history{base: newTree(), now: newTree(), shown: map[int]*times{}}
+	h := &history{base: newTree(), now: newTree(), shown: map[int]*times{}, changers: map[int]uint{}}
 	for _, p := range policies {
 		h.members = append(h.members, newMember(p))
 	}
@@ -87,6 +89,9 @@ func (h *history) issue(e *effect) {
 	}
 	h.log = append(h.log, e)
 	h.issued++
+	for _, id := range e.writes {
+		h.changers[id] |= 1 << e.client
+	}
 	for _, id := range e.writes {
 		if s := h.shown[id]; s != nil {
 			s.valid = false
