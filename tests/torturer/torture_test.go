@@ -84,7 +84,7 @@ func TestMutants(t *testing.T) {
 	}{
 		{name: "a server that comes back with an older tree", o: options{restore: true, only: []string{"kill-server"}}, want: "acknowledged"},
 		{name: "who writes in common takes no lock", o: options{unlocked: true, only: []string{"delay"}}, want: twoHolders},
-		{name: "mounts that keep no order", o: options{jumbled: true, only: []string{"kill-client", "delay", "half-open"}, victims: []int{0}}, want: outOfOrder, full: true},
+		{name: "mounts that keep no order", o: options{jumbled: true, first: []string{"delay", "delay", "kill-client", "delay", "delay", "kill-client", "delay", "kill-client"}, only: []string{"delay"}, long: 0.8, victims: []int{0}}, want: outOfOrder, full: true},
 		{name: "a journal that is gone when it is needed", o: options{shredded: true, only: []string{"kill-client"}, victims: []int{1}}, want: "in spite of a journal", full: true},
 		{name: "losses that nobody hears of", o: options{deaf: true, only: []string{"partition"}, long: 2}, want: "", full: true},
 		{name: "a client that answers nothing from the server when it is asked for its tokens", cache: "skipRecall", o: options{only: []string{"cut"}}, want: "", full: true},

@@ -152,7 +152,11 @@ func (w *worker) resync() bool {
 	}
 	seen := w.t.losses(client)
 	if client.fresh.Load() {
-		w.checkOrder(w.states(w.tree))
+		states := w.states(w.tree)
+		if client.dead.Load() {
+			return false
+		}
+		w.checkOrder(states)
 	}
 	w.forgets(client)
 	for _, c := range w.cells {
