@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"echo9/internal/bytelock"
 	"echo9/internal/wire"
@@ -38,6 +39,7 @@ type Options struct {
 	// For tests.
 	noHandles bool // as if the host had none
 	maxFDs    int  // descriptors held for nodes
+	hold      bool // a mutant: descriptors of removed files are held
 	bigTail   int64
 	hook      func(step string) error // FS.hook, from the beginning
 	segment   int64                   // size of the log's segments
@@ -70,13 +72,14 @@ type FS struct {
 	maxFDs, maxNodes int
 	tmpSeq           atomic.Uint64
 
-	mu    sync.Mutex
-	byID  map[uint64]*node
-	byKey map[devIno]*node
-	lru   node                           // the ends of the list of nodes with a descriptor: newer is the oldest
-	nfds  int                            // nodes in byID that have a descriptor
-	ngone int                            // nodes in byID that are gone
-	kept  map[uint64]map[uint64]struct{} // session → objects kept alive for it
+	mu      sync.Mutex
+	byID    map[uint64]*node
+	byKey   map[devIno]*node
+	lru     node                           // the ends of the list of nodes with a descriptor: newer is the oldest
+	nfds    int                            // nodes in byID that have a descriptor
+	ngone   int                            // nodes in byID that are gone
+	letGone time.Time                      // when letGo last did something
+	kept    map[uint64]map[uint64]struct{} // session → objects kept alive for it
 
 	owed map[uint64][]uint64 // object → sessions that kept it before the restart; not found yet
 
@@ -483,6 +486,7 @@ func (fs *FS) lookupRow(id uint64) (*node, error) {
 
 // StatFS tells the space and the limits of the host's file system.
 func (fs *FS) StatFS(ctx context.Context) (wire.StatFS, error) {
+	fs.letGo()
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fs.mountFD, &st); err != nil {
 		return wire.StatFS{}, fmt.Errorf("statfs: %w", err)
