@@ -379,9 +379,9 @@ type node struct {
 	by     move
 }
 
-// explore visits every state of sc's world, breadth first: up to limit states, 0: all.
-// The first violation ends it.
-func explore(sc *scenario, limit int) explored {
+// explore visits every state of sc's world: up to limit states, 0: all.
+// The first violation ends it. Breadth first its story is the shortest; deep, hardly any states are in memory.
+func explore(sc *scenario, limit int, deep bool) explored {
 	var (
 		k     ink
 		nodes []node
@@ -418,9 +418,17 @@ func explore(sc *scenario, limit int) explored {
 	visit(root, -1, move{})
 	edges := 0
 	for len(queue) > 0 {
-		w, n := queue[0], ahead[0]
-		queue[0] = nil
-		queue, ahead = queue[1:], ahead[1:]
+		at := 0
+		if deep {
+			at = len(queue) - 1
+		}
+		w, n := queue[at], ahead[at]
+		queue[at] = nil
+		if deep {
+			queue, ahead = queue[:at], ahead[:at]
+		} else {
+			queue, ahead = queue[1:], ahead[1:]
+		}
 		if limit > 0 && len(nodes) > limit {
 			return explored{states: len(nodes), edges: edges, bad: tooMany, path: path(n)}
 		}
