@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"echo9/cachefs"
 	"echo9/internal/wire"
@@ -64,40 +64,38 @@ func keptWhere(o *cachefs.Options) string {
 	return "they are lost"
 }
 
-// giveUp has the process that serves the mount wait for the server no longer.
+// giveUp has the processes that serve the mount wait for the server no longer.
 func (m *mountCtl) giveUp(ctx context.Context) error {
 	for _, r := range m.served {
-		if err := r.tell(ctx, "giveup"); err != nil {
-			return err
+		if r.Socket == "" {
+			continue // nothing is cached
+		}
+		if err := r.giveUp(ctx); err != nil {
+			return r.failed(err)
 		}
 	}
 	return nil
 }
 
-// tell writes a line to .echo9/ctl of the process that serves a mount, past the mount.
-func (r mountRecord) tell(ctx context.Context, line string) error {
-	if r.Socket == "" {
-		return nil // nothing is cached
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+// giveUpTime bounds the wait until a process that serves a mount has been told.
+const giveUpTime = 30 * time.Second
+
+// giveUp tells one of them, past the mount. It may end before it answers: whether it does is for who waits for its end to see.
+func (r mountRecord) giveUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, giveUpTime)
 	defer cancel()
 	tree, err := p9client.Dial(ctx, r.Socket, p9client.Options{})
 	if err != nil {
-		return r.failed(err)
+		return err
 	}
 	defer tree.Close()
-	return writeLine(ctx, tree, "ctl", line)
-}
-
-// writeLine writes a line to a file of a tree.
-func writeLine(ctx context.Context, tree p9srv.Backend, name, line string) error {
 	cred := new(p9srv.Cred)
 	root, err := tree.Root(ctx, cred, "")
 	if err != nil {
 		return err
 	}
 	defer root.Release()
-	o, _, err := root.Walk(ctx, cred, name)
+	o, _, err := root.Walk(ctx, cred, "ctl")
 	if err != nil {
 		return err
 	}
@@ -106,6 +104,7 @@ func writeLine(ctx context.Context, tree p9srv.Backend, name, line string) error
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(ctx, []byte(line+"\n"), 0)
-	return errors.Join(err, f.Close(ctx))
+	_, _ = f.WriteAt(ctx, []byte("giveup\n"), 0)
+	_ = f.Close(ctx)
+	return nil
 }

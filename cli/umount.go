@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -64,6 +65,15 @@ func (m *mountCtl) unmountNow(c *cli.Context) error {
 	}
 	if err := m.giveUp(c.Context); err != nil {
 		return err
+	}
+	if m.mounted && !slices.ContainsFunc(m.served, func(r mountRecord) bool { return r.Socket != "" }) {
+		// Nobody takes it away who was told.
+		if err := m.unmount(); errors.Is(err, syscall.EBUSY) {
+			fmt.Fprintf(c.App.ErrWriter, "echo9: %v; it is detached, and they get errors from now on\n", err)
+			return lazyUnmount(m.path)
+		} else if err != nil {
+			return err
+		}
 	}
 	if err := m.waitExit(c.Context); err != nil {
 		return err

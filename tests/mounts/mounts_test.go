@@ -476,7 +476,20 @@ func TestPlainServer(t *testing.T) {
 		t.Errorf("status: %s", out)
 	}
 	ok(t, "umount", mnt)
-	write(t, filepath.Join(t.TempDir(), "x"), "")
+	for _, used := range []bool{false, true} {
+		again := start(t, "mount", plain, mnt)
+		again.says("is mounted on")
+		user := func() {}
+		if used {
+			f := openFile(t, filepath.Join(mnt, "f"), os.O_RDONLY)
+			user = func() { f.Close() }
+		}
+		if out := ok(t, "umount", "--give-up", mnt); strings.Contains(out, "detached") != used || mounted(t, mnt) {
+			t.Errorf("in use: %v; it says %q", used, out)
+		}
+		user()
+		again.wait()
+	}
 	if code := near.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("cache: exit code %d: %s", code, near.errs)
 	}
