@@ -32,6 +32,7 @@ type FS struct {
 	kick    chan struct{} // wakes the committer
 	renew   chan struct{} // wakes the keeper of the link
 	ended   chan struct{} // closed when dead is set
+	saying  saying
 	givenUp chan struct{} // closed by giveUp
 	giveUp  func()
 	workers sync.WaitGroup

@@ -29,8 +29,49 @@ func (f *FS) event(format string, args ...any) {
 		f.events = slices.Clone(f.events[maxEvents:])
 	}
 	f.events = append(f.events, Event{time.Now(), text})
-	logf := f.opt.Logf
-	go logf("%s", text)
+	f.saying.queue = append(f.saying.queue, text)
+	if f.saying.idle == nil {
+		f.saying.idle = make(chan struct{})
+		go f.sayAll()
+	}
+}
+
+// saying is the events on their way to the log, in order. Nobody waits for the log, but Close.
+type saying struct {
+	queue []string
+	idle  chan struct{} // closed when all are said; nil: nothing is being said
+}
+
+// sayAll logs what is queued.
+func (f *FS) sayAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.saying.queue) > 0 {
+		text := f.saying.queue[0]
+		f.saying.queue = f.saying.queue[1:]
+		f.mu.Unlock()
+		f.opt.Logf("%s", text)
+		f.mu.Lock()
+	}
+	close(f.saying.idle)
+	f.saying.idle = nil
+}
+
+// sayTime bounds the wait for a log that does not take what is said.
+const sayTime = 10 * time.Second
+
+// said waits until all events so far are in the log.
+func (f *FS) said() {
+	f.mu.Lock()
+	idle := f.saying.idle
+	f.mu.Unlock()
+	if idle == nil {
+		return
+	}
+	select {
+	case <-idle:
+	case <-time.After(sayTime):
+	}
 }
 
 // refused drops operations that the server will not do, and what depends on them: they are failed calls.

@@ -55,6 +55,7 @@ func Recover(ctx context.Context, conn *p9client.Conn, o Options, state *backlog
 	case err != nil && (left > 0 || dead != nil):
 		f.fail(errClosed)
 		f.workers.Wait()
+		f.said()
 		return r, fmt.Errorf("%d updates of the backlog are not at the server: %w", left, err)
 	}
 	f.kept(ctx)
@@ -83,6 +84,7 @@ func (f *FS) unrecovered(ctx context.Context, err error) (r Recovered, _ error) 
 	f.mu.Unlock()
 	f.kept(ctx)
 	f.fail(errClosed)
+	f.said()
 	return r, store.Clear()
 }
 

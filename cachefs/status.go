@@ -340,5 +340,6 @@ func (f *FS) Close(ctx context.Context) error {
 	}
 	f.fail(errClosed)
 	f.workers.Wait()
+	f.said()
 	return err
 }

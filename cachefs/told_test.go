@@ -2,8 +2,11 @@ package cachefs
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"echo9/internal/cut"
 	"echo9/internal/wire"
@@ -213,4 +216,36 @@ func TestHalfMade(t *testing.T) {
 		ok(t, h.Close(bg))
 		ok(t, tries[0].do(t, a))
 	})
+}
+
+// TestEventsAreLoggedInOrder: the log has the events in their order, and all of them when Close returns, however slowly it takes them.
+func TestEventsAreLoggedInOrder(t *testing.T) {
+	w, r := refusing(t)
+	var mu sync.Mutex
+	var log []string
+	a := w.cache(quiet, func(o *Options) {
+		o.Logf = func(format string, args ...any) {
+			time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond)
+			mu.Lock()
+			defer mu.Unlock()
+			log = append(log, fmt.Sprintf(format, args...))
+		}
+	})
+	ok(t, a.WriteFile(bg, "f", []byte("old"), 0o644))
+	ok(t, a.Sync(bg))
+	r.refuseOf(3000)
+	for range 10 {
+		ok(t, a.WriteFile(bg, "f", make([]byte, 3000), 0o644))
+		settled(t, a)
+	}
+	events := a.Events()
+	_ = a.Close(bg) // which tells of the loss
+	mu.Lock()
+	defer mu.Unlock()
+	if len(events) < 20 || len(log) < len(events) {
+		t.Fatalf("of %d events %d are in the log", len(events), len(log))
+	}
+	for i, e := range events {
+		same(t, "what is logged", log[i], e.Text)
+	}
 }
