@@ -309,7 +309,7 @@ func (f *FS) GiveUp() {
 func (f *FS) GivenUp() <-chan struct{} { return f.givenUp }
 
 // Close waits until everything is at the server and ends the session; when ctx ends first, what is
-// pending is lost. The FS must not be used afterwards.
+// pending is given up, as by GiveUp. The FS must not be used afterwards.
 func (f *FS) Close(ctx context.Context) error {
 	if f.plain != nil {
 		if c, ok := f.plain.(interface{ Close() error }); ok {

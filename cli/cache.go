@@ -21,7 +21,8 @@ func cacheCommand() *cli.Command {
 		Description: `   echo9 cache --listen unix!/run/near.sock tcp!server!5640
    mount -t 9p -o trans=unix,version=9p2000.L /run/near.sock /mnt
 
-Runs beside the application. Ctrl-C sends what is not at the server, and ends.`,
+Runs beside the application. Ctrl-C sends what is not at the server, and ends;
+a second one gives that up, and keeps it (echo9 lost, or the journal).`,
 		Action: func(c *cli.Context) error {
 			if err := checkOperands(c, 1, 1); err != nil {
 				return err

@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"echo9/cachefs"
-	"echo9/internal/wire"
 	"echo9/p9client"
-	"echo9/p9srv"
 )
 
 // givingUp gives a context that ends at the second interrupt from now on: who waits for the server to have everything does so no
@@ -89,22 +88,8 @@ func (r mountRecord) giveUp(ctx context.Context) error {
 		return err
 	}
 	defer tree.Close()
-	cred := new(p9srv.Cred)
-	root, err := tree.Root(ctx, cred, "")
-	if err != nil {
+	if err := writeWhole(ctx, tree, "ctl", []byte("giveup\n")); !errors.Is(err, p9client.ErrEnded) {
 		return err
 	}
-	defer root.Release()
-	o, _, err := root.Walk(ctx, cred, "ctl")
-	if err != nil {
-		return err
-	}
-	defer o.Release()
-	f, err := o.Open(ctx, cred, wire.OWronly)
-	if err != nil {
-		return err
-	}
-	_, _ = f.WriteAt(ctx, []byte("giveup\n"), 0)
-	_ = f.Close(ctx)
 	return nil
 }

@@ -49,7 +49,7 @@ func (m *mountCtl) unmountSent(ctx context.Context) (lost, err error) {
 		return nil, nil
 	}
 	if lost = m.sync(ctx); ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, fmt.Errorf("umount %s: interrupted; it stays mounted, and goes on sending", m.path)
 	}
 	if errors.Is(lost, syscall.ENOTCONN) {
 		lost = fmt.Errorf("umount %s: the process that served it had died; the mount is taken away, but whether all that was done is at the server nobody knows here (echo9 status ADDR tells)", m.path)
@@ -59,26 +59,31 @@ func (m *mountCtl) unmountSent(ctx context.Context) (lost, err error) {
 
 // unmountNow unmounts without the server.
 func (m *mountCtl) unmountNow(c *cli.Context) error {
-	s, _, err := m.status(c.Context)
-	if err != nil {
-		s = nil // it may have died
-	}
+	s, _, unknown := m.status(c.Context)
 	if err := m.giveUp(c.Context); err != nil {
 		return err
 	}
+	detached := false
 	if m.mounted && !slices.ContainsFunc(m.served, func(r mountRecord) bool { return r.Socket != "" }) {
 		// Nobody takes it away who was told.
-		if err := m.unmount(); errors.Is(err, syscall.EBUSY) {
+		err := m.unmount()
+		if detached = errors.Is(err, syscall.EBUSY); detached {
 			fmt.Fprintf(c.App.ErrWriter, "echo9: %v; it is detached, and they get errors from now on\n", err)
-			return lazyUnmount(m.path)
-		} else if err != nil {
+			err = lazyUnmount(m.path)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if err := m.waitExit(c.Context); err != nil {
-		return err
+	if !detached { // then its process ends with the last who uses it
+		if err := m.waitExit(c.Context); err != nil {
+			return err
+		}
 	}
-	if s != nil && s.Pending > 0 {
+	switch {
+	case unknown != nil:
+		return fmt.Errorf("umount %s: it is taken away, but whether all that was done is at the server nobody knows here (echo9 lost list and echo9 status ADDR tell): %w", m.path, unknown)
+	case s != nil && s.Pending > 0:
 		return fmt.Errorf("umount %s: %d changes are not at the server (echo9 lost list shows what is kept of them; what is in a journal is sent when the mount is made again)", m.path, s.Pending)
 	}
 	return nil

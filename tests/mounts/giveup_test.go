@@ -91,3 +91,18 @@ func TestGiveUp(t *testing.T) {
 		}
 	}
 }
+
+// TestGiveUpOfTheDead: a mount whose daemon was killed is taken away, and nobody says that all is well.
+func TestGiveUpOfTheDead(t *testing.T) {
+	needFUSE(t)
+	dir, mnt := setUp(t)
+	_, addr := serve(t, dir)
+	m := start(t, "mount", slow, addr, mnt)
+	m.says("is mounted on")
+	write(t, filepath.Join(mnt, "f"), "lost\n")
+	m.cmd.Process.Kill()
+	m.wait()
+	if out, code := echo9(t, "umount", "--give-up", mnt); code != 1 || !strings.Contains(out, "nobody knows here") || mounted(t, mnt) {
+		t.Errorf("exit code %d, mounted %v: %s", code, mounted(t, mnt), out)
+	}
+}
