@@ -26,7 +26,7 @@ var hints = []struct {
 // withHint adds what to do next, where that is known.
 func withHint(err error) error {
 	if errors.Is(err, context.Canceled) {
-		return errors.New("interrupted; what was being copied has been removed again")
+		return errors.New("interrupted")
 	}
 	if strings.HasSuffix(err.Error(), ")") {
 		return err // it says so itself

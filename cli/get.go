@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path"
 	"path/filepath"
@@ -32,11 +34,19 @@ func getCmd() clientCmd {
 			if fi, err := os.Stat(local); err == nil && fi.IsDir() && base != "/" {
 				local = filepath.Join(local, base)
 			}
-			return s.copying(c, func(t *treeops.Tree) error {
+			return cleared(s.copying(c, func(t *treeops.Tree) error {
 				return t.Get(c.Context, name, local, copyOptions(c))
-			})
+			}))
 		},
 	}
+}
+
+// cleared says of a copy that was interrupted what became of it.
+func cleared(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted; what was being copied has been removed again")
+	}
+	return err
 }
 
 func copyFlags() []cli.Flag {

@@ -38,12 +38,12 @@ func putCmd() clientCmd {
 			if e, err := s.tree.Stat(c.Context, name, true); err == nil && e.Type == treeops.TypeDir && local != "-" {
 				name = path.Join(name, base)
 			}
-			return s.copying(c, func(t *treeops.Tree) error {
+			return cleared(s.copying(c, func(t *treeops.Tree) error {
 				if local == "-" {
 					return t.PutStream(c.Context, s.in, name, fs.FileMode(0o666&^s.umask))
 				}
 				return t.Put(c.Context, local, name, copyOptions(c))
-			})
+			}))
 		},
 	}
 }
